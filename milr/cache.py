@@ -1,0 +1,291 @@
+"""What took long to compute is kept, and found again only if nothing that matters has changed.
+
+An entry has a key made of its configuration, the text of the sources that made it, the digest of
+the data, the torch version and the kind of device. It lies in `cache_root()/NAME/` as two files:
+`KEY.pt`, and `KEY.json`, which is written last: without it there is no entry. Messages go to
+stderr, so that a notebook's own output does not depend on what was found.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from milr.paths import ROOT, cache_root
+
+_DAMAGE = (ValueError, KeyError, TypeError, OSError, RuntimeError, pickle.UnpicklingError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A place in the cache: `name` (a folder), `parts` (what the key is made of) and `key`."""
+
+    name: str
+    parts: dict
+    key: str
+
+    def file(self, ending: str) -> Path:
+        return cache_root() / self.name / f"{self.key}{ending}"
+
+
+def cached(
+    name: str,
+    config: dict,
+    make: Callable[[], object],
+    *,
+    sources: Sequence[ModuleType | str | Path] = (),
+    data: str = "",
+) -> object:
+    """Return the entry of this name and key, made by `make()` if it isn't there yet.
+
+    Parameters
+    ----------
+    name: what is kept, also the name of its folder, e.g. "network".
+    config: everything that the result depends on; dicts, lists, strings, numbers, dataclasses.
+        `config["device"]` counts by its kind ("cuda:1" as "cuda").
+    make: returns tensors, dicts, lists, strings or numbers: what
+        `torch.load(weights_only=True)` reads. Not called on a hit.
+    sources: modules, packages (all files in them) or paths whose text the result depends on.
+    data: digest of the data.
+
+    The result is always what was read back from the disk, on the CPU, so a first and a second run
+    see the same. If the disk refuses the entry (it is full, say) the result is returned all the
+    same and a message says that it was not kept. Of several processes that want the same entry one
+    makes it and the others wait; the ranks of one distributed training must not wait for each
+    other here: they call `read` and, on the first rank only, `write`.
+
+    Raises TypeError if `config` or what `make` returns can't be kept.
+    """
+    entry = locate(name, config, sources=sources, data=data)
+    with _locked(entry):
+        found = read(entry)
+        if found is not None:
+            return found
+        made = make()
+        try:
+            return write(entry, made)
+        except OSError as error:
+            _say(f"{name} {entry.key} could not be kept: {error}. Going on without.")
+            return made
+
+
+def locate(
+    name: str,
+    config: dict,
+    *,
+    sources: Sequence[ModuleType | str | Path] = (),
+    data: str = "",
+) -> Entry:
+    """Return the place of an entry, whether or not it is there; arguments as for `cached`."""
+    kind = _device_kind(config.get("device", "cpu"))
+    plain = _plain({**config, "device": kind})
+    parts = {
+        "config": plain,
+        "sources": _digests(sources),
+        "data": data,
+        "torch": torch.__version__,
+        "device": kind,
+    }
+    text = json.dumps(parts, sort_keys=True)
+    return Entry(name, parts, hashlib.sha256(text.encode()).hexdigest()[:20])
+
+
+def scratch(
+    name: str,
+    config: dict,
+    *,
+    sources: Sequence[ModuleType | str | Path] = (),
+    data: str = "",
+) -> Path:
+    """Return a folder for the checkpoints of an entry that is being made.
+
+    It outlives a killed process, so that the next one can resume, and goes when the entry is
+    complete. Write checkpoints with `replace_file`, so that a killed writer leaves the last one.
+    """
+    folder = locate(name, config, sources=sources, data=data).file(".scratch")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def read(entry: Entry) -> object | None:
+    """Return what is kept there, or None, and say which; damaged entries are moved aside."""
+    if not entry.file(".json").exists():
+        _say(f"{entry.name} {entry.key} miss: {_why(entry)}")
+        return None
+    try:
+        note = json.loads(entry.file(".json").read_text())
+        if note["parts"] != entry.parts:
+            raise ValueError("its note was changed")
+        if _sha256(entry.file(".pt")) != note["sha256"]:
+            raise ValueError("its content was changed")
+        found = torch.load(entry.file(".pt"), map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        for ending in (".json", ".pt"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(entry.file(ending), entry.file(f"{ending}.damaged"))
+        _say(f"{entry.name} {entry.key} is damaged ({error}); moved aside, will be made again")
+        return None
+    _say(f"{entry.name} {entry.key} hit")
+    return found
+
+
+def write(entry: Entry, made: object) -> object:
+    """Keep `made`, whole or not at all, and return it as it will be read.
+
+    Raises OSError if the disk refuses it, TypeError if it isn't something that can be read back.
+    """
+    _sweep(entry)
+    content = entry.file(".pt")
+    replace_file(content, lambda file: torch.save(made, file))
+    try:
+        back = torch.load(content, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        content.unlink()
+        raise TypeError(
+            f"{entry.name}: only tensors, dicts, lists, strings and numbers can be kept, "
+            f"not {type(made).__name__} with something else in it ({error})"
+        ) from error
+    note = json.dumps({"parts": entry.parts, "sha256": _sha256(content)}, indent=1)
+    replace_file(entry.file(".json"), lambda file: file.write(note.encode()))
+    shutil.rmtree(entry.file(".scratch"), ignore_errors=True)
+    return back
+
+
+def replace_file(path: Path, fill: Callable) -> None:
+    """Write a file whole or not at all: `fill(file)` writes to a temporary, then it is renamed.
+
+    Raises OSError if the disk refuses it; the former file, if any, is then still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with open(temporary, "wb") as file:
+            try:
+                fill(file)
+            except RuntimeError as error:
+                # torch's zip writer reports a refused write as a RuntimeError of its own.
+                raise OSError(f"writing {path.name} failed: {error}") from error
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _locked(entry: Entry) -> Iterator[None]:
+    path = entry.file(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        # The kernel lets go of it when its holder dies, however it dies.
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"{entry.name} {entry.key} is being made by another process; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sweep(entry: Entry) -> None:
+    """Remove what killed writers of this name left behind; whose lock is held is still alive."""
+    for part in entry.file(".part").parent.glob("*.part"):
+        key = part.name.split(".")[0]
+        with open(part.with_name(f"{key}.lock"), "w") as file:
+            if key != entry.key:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+            part.unlink(missing_ok=True)
+
+
+def _why(entry: Entry) -> str:
+    """Which parts of the key differ from those of the nearest entry of the same name."""
+    mine = _flat(entry.parts)
+    nearest = None
+    for path in entry.file(".json").parent.glob("*.json"):
+        try:
+            theirs = _flat(json.loads(path.read_text())["parts"])
+        except (ValueError, KeyError, TypeError, OSError):
+            continue
+        keys = sorted(mine.keys() | theirs.keys())
+        differing = [key for key in keys if mine.get(key) != theirs.get(key)]
+        if nearest is None or len(differing) < len(nearest[0]):
+            nearest = differing, theirs
+    if nearest is None:
+        return "no entry of this name yet"
+    differing, theirs = nearest
+    shown = []
+    for key in differing[:4]:
+        changed = f"{theirs.get(key, 'absent')} -> {mine.get(key, 'absent')}"
+        shown.append(key if len(changed) > 40 else f"{key} {changed}")
+    more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
+    return f"other than the nearest entry in {', '.join(shown)}{more}"
+
+
+def _flat(parts: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in parts.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _device_kind(device) -> str:
+    kind = str(device).split(":")[0]
+    if kind != "auto":
+        return kind
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _plain(config: dict) -> dict:
+    def plain(value):
+        if dataclasses.is_dataclass(value):
+            return dataclasses.asdict(value)
+        raise TypeError(
+            f"a configuration is made of dicts, lists, strings and numbers; {value!r} is none"
+        )
+
+    # There and back, so that what is compared with a stored note looks like one.
+    return json.loads(json.dumps(config, default=plain))
+
+
+def _digests(sources: Sequence[ModuleType | str | Path]) -> dict[str, str]:
+    digests = {}
+    for source in sources:
+        path = Path(source.__file__ if isinstance(source, ModuleType) else source)
+        path = (ROOT / path).resolve()
+        package = path.name == "__init__.py"
+        for file in sorted(path.parent.rglob("*.py")) if package else [path]:
+            label = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name
+            digests[str(label)] = _sha256(file)[:16]
+    return digests
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _say(message: str) -> None:
+    print(f"cache: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,266 @@
+"""What is kept is found again, and no accident makes it wrong."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from milr import cache
+from milr.paths import ROOT
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MILR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "thing"
+
+
+class Maker:
+    def __init__(self, value=None):
+        self.value = torch.arange(6.0) if value is None else value
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.value
+
+
+def process(code, tmp_path, **keywords):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MILR_CACHE": str(tmp_path / "cache")}
+    code = "import os, signal, time, torch\nfrom milr import cache\n" + textwrap.dedent(code)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords,
+    )  # fmt: skip
+
+
+def test_an_entry_is_made_once_and_read_equal(capsys):
+    make = Maker({"weights": torch.arange(6.0), "history": [0.5, 0.25], "name": "x"})
+    first = cache.cached("thing", {"steps": 3}, make)
+    second = cache.cached("thing", {"steps": 3}, make)
+    assert make.calls == 1
+    assert torch.equal(first["weights"], second["weights"])
+    assert first["history"] == second["history"] == [0.5, 0.25]
+    said = capsys.readouterr()
+    assert "miss: no entry" in said.err and said.err.rstrip().endswith("hit")
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"config": {"steps": 4}}, "config.steps 3 -> 4"),
+        ({"config": {"steps": 3, "device": "cuda:1"}}, "device cpu -> cuda"),
+        ({"data": "other"}, "data digest -> other"),
+    ],
+)
+def test_a_change_of_any_part_misses_and_is_named(capsys, change, named):
+    given = {"config": {"steps": 3}, "data": "digest"}
+    make = Maker()
+    for arguments in (given, {**given, **change}):
+        cache.cached("thing", arguments["config"], make, data=arguments["data"])
+    assert make.calls == 2
+    assert named in capsys.readouterr().err
+
+
+def test_a_changed_source_misses_and_is_named(tmp_path, capsys):
+    source = tmp_path / "method.py"
+    make = Maker()
+    for text in ("a = 1\n", "a = 2\n"):
+        source.write_text(text)
+        cache.cached("thing", {}, make, sources=[source])
+    assert make.calls == 2
+    assert "sources.method.py" in capsys.readouterr().err
+
+
+def test_another_torch_version_misses(monkeypatch, capsys):
+    make = Maker()
+    cache.cached("thing", {}, make)
+    monkeypatch.setattr(torch, "__version__", "0.1")
+    cache.cached("thing", {}, make)
+    assert make.calls == 2
+    assert "torch" in capsys.readouterr().err
+
+
+def test_the_number_of_the_device_does_not_matter():
+    keys = {cache.locate("thing", {"device": name}).key for name in ("cuda", "cuda:0", "cuda:3")}
+    assert len(keys) == 1
+
+
+def test_a_configuration_that_is_not_plain_is_refused():
+    with pytest.raises(TypeError, match="dicts, lists, strings and numbers"):
+        cache.cached("thing", {"model": object()}, Maker())
+
+
+def test_a_result_that_could_not_be_read_back_is_refused_and_not_kept(folder):
+    with pytest.raises(TypeError, match="can be kept"):
+        cache.cached("thing", {}, Maker({"entry": cache.Entry("a", {}, "b")}))
+    assert not list(folder.glob("*.pt")) and not list(folder.glob("*.json"))
+
+
+def damage_by_truncation(content, note):
+    content.write_bytes(content.read_bytes()[:-7])
+
+
+def damage_by_a_flipped_bit(content, note):
+    held = bytearray(content.read_bytes())
+    held[len(held) // 2] ^= 4
+    content.write_bytes(held)
+
+
+def damage_by_absence(content, note):
+    content.unlink()
+
+
+def damage_of_the_note(content, note):
+    note.write_text(note.read_text()[:-9])
+
+
+def damage_of_what_the_note_says(content, note):
+    held = json.loads(note.read_text())
+    held["parts"]["config"]["steps"] = 99
+    note.write_text(json.dumps(held))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_by_truncation,
+        damage_by_a_flipped_bit,
+        damage_by_absence,
+        damage_of_the_note,
+        damage_of_what_the_note_says,
+    ],
+)
+def test_a_damaged_entry_is_said_so_moved_aside_and_made_again(folder, capsys, damage):
+    make = Maker()
+    cache.cached("thing", {"steps": 3}, make)
+    (content,), (note,) = folder.glob("*.pt"), folder.glob("*.json")
+    damage(content, note)
+    again = cache.cached("thing", {"steps": 3}, make)
+    assert make.calls == 2
+    assert torch.equal(again, make.value)
+    assert "damaged" in capsys.readouterr().err
+    assert list(folder.glob("*.damaged"))
+    cache.cached("thing", {"steps": 3}, make)
+    assert make.calls == 2
+
+
+def test_a_writer_killed_in_the_middle_leaves_no_entry_and_the_next_run_repairs(tmp_path, folder):
+    killed = process(
+        """
+        def save(made, file):
+            file.write(b"half of it")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        torch.save = save
+        cache.cached("thing", {"steps": 3}, lambda: torch.arange(6.0))
+        """,
+        tmp_path,
+    )
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(folder.glob("*.part")) and not list(folder.glob("*.json"))
+    other = Maker()
+    cache.cached("thing", {"steps": 4}, other)
+    assert not list(folder.glob("*.part"))
+    make = Maker()
+    assert torch.equal(cache.cached("thing", {"steps": 3}, make), make.value)
+    assert make.calls == 1
+
+
+def test_a_writer_killed_between_content_and_note_leaves_no_entry(folder, monkeypatch):
+    real = cache.replace_file
+
+    def dies_before_the_note(path, fill):
+        if path.suffix == ".json":
+            raise KeyboardInterrupt
+        real(path, fill)
+
+    monkeypatch.setattr(cache, "replace_file", dies_before_the_note)
+    with pytest.raises(KeyboardInterrupt):
+        cache.cached("thing", {}, Maker())
+    monkeypatch.undo()
+    monkeypatch.setenv("MILR_CACHE", str(folder.parent))
+    make = Maker()
+    cache.cached("thing", {}, make)
+    assert make.calls == 1
+
+
+def test_a_full_disk_keeps_nothing_and_loses_nothing(folder, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    make = Maker()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        assert torch.equal(cache.cached("thing", {}, make), make.value)
+    assert "could not be kept" in capsys.readouterr().err
+    assert {path.suffix for path in folder.iterdir()} == {".lock"}
+    cache.cached("thing", {}, make)
+    assert make.calls == 2 and list(folder.glob("*.json"))
+
+
+def test_a_file_size_limit_in_the_middle_of_torch_save_is_survived(tmp_path, folder):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    limited = process(
+        "print(float(cache.cached('thing', {}, lambda: torch.ones(100_000)).sum()))",
+        tmp_path,
+        preexec_fn=limit,
+    )
+    out, err = limited.communicate(timeout=60)
+    assert limited.returncode == 0, err
+    assert out.strip() == "100000.0"
+    assert "could not be kept" in err
+    assert {path.suffix for path in folder.iterdir()} == {".lock"}
+
+
+def test_two_processes_at_once_make_an_entry_once(tmp_path):
+    code = """
+        def make():
+            open(f"made-{os.getpid()}", "w")
+            time.sleep(1)
+            return torch.arange(6.0)
+        print(cache.cached("thing", {}, make).sum().item())
+    """
+    both = [process(code, tmp_path, cwd=tmp_path) for _ in range(2)]
+    said = [one.communicate(timeout=60) for one in both]
+    assert [out.strip() for out, _ in said] == ["15.0", "15.0"]
+    assert len(list(tmp_path.glob("made-*"))) == 1
+    assert sum("hit" in err for _, err in said) == 1
+
+
+def test_scratch_outlives_a_failure_and_goes_with_the_finished_entry():
+    def fail():
+        (cache.scratch("thing", {"steps": 3}) / "checkpoint").write_text("step 2")
+        raise ValueError("stopped")
+
+    with pytest.raises(ValueError, match="stopped"):
+        cache.cached("thing", {"steps": 3}, fail)
+    held = cache.scratch("thing", {"steps": 3})
+    assert (held / "checkpoint").read_text() == "step 2"
+    cache.cached("thing", {"steps": 3}, Maker())
+    assert not held.exists()
+
+
+def test_a_replaced_file_is_the_former_one_if_writing_fails(tmp_path):
+    path = tmp_path / "checkpoint"
+    path.write_text("before")
+
+    def fail(file):
+        file.write(b"aft")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError):
+        cache.replace_file(path, fail)
+    assert path.read_text() == "before"
+    assert [item.name for item in tmp_path.iterdir() if item.is_file()] == ["checkpoint"]
