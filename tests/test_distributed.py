@@ -1,0 +1,174 @@
+"""Two processes learn what one learns. This file is also the script that the processes run."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from milr import distributed
+
+STEPS = 4
+
+
+class Network(nn.Module):
+    """Embeds images; batch norm makes the embeddings depend on the whole batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8)
+        )
+
+    def forward(self, images):
+        return self.body(images).mean((2, 3))
+
+
+class Critic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.of_x, self.of_z = nn.Linear(6, 4), nn.Linear(5, 4)
+
+    def forward(self, x, z):
+        return self.of_x(x), self.of_z(z)
+
+
+def network_loss(network, images, targets):
+    """Cross-entropy of classes by the distance to the mean of all processes' embeddings."""
+    embeddings = distributed.gather(network(distributed.share_of(images)))
+    targets = distributed.gather(distributed.share_of(targets))
+    means = torch.stack([embeddings[targets == k].mean(0) for k in range(3)])
+    return nn.functional.cross_entropy(-torch.cdist(embeddings, means).square(), targets)
+
+
+def critic_loss(critic, x, z):
+    """InfoNCE, each pair's negatives taken from all processes."""
+    u, v = critic(distributed.share_of(x), distributed.share_of(z))
+    scores = distributed.gather(u) @ distributed.gather(v).T
+    return nn.functional.cross_entropy(scores, torch.arange(len(scores)))
+
+
+def batches(make_targets):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(STEPS):
+        yield make_targets(generator)
+
+
+def images_and_targets(generator):
+    images = torch.randn(12, 3, 9, 9, generator=generator)
+    return images * torch.arange(1, 13)[:, None, None, None], torch.arange(12) % 3
+
+
+def pairs(generator):
+    z = torch.randn(8, 5, generator=generator)
+    return torch.cat([z, torch.randn(8, 1, generator=generator)], 1), z
+
+
+def train(fabric, module, loss_of, make_batch):
+    distributed.synchronise(module)
+    module, optimiser = fabric.setup(module, torch.optim.SGD(module.parameters(), lr=0.3))
+    losses = []
+    for batch in batches(make_batch):
+        loss = loss_of(module, *batch)
+        optimiser.zero_grad()
+        fabric.backward(loss)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return {"losses": torch.tensor(losses)} | dict(module.state_dict())
+
+
+def train_both(processes):
+    fabric = distributed.make_fabric("cpu", processes)
+    torch.manual_seed(0)
+    network, critic = Network(), Critic()
+    found = {
+        "processes": fabric.world_size,
+        "network": train(fabric, network, network_loss, images_and_targets),
+        "critic": train(fabric, critic, critic_loss, pairs),
+    }
+    return fabric, found
+
+
+def assert_same_learning(found, expected):
+    assert found["processes"] == 2
+    for part in ("network", "critic"):
+        assert expected[part]["losses"][-1] < expected[part]["losses"][0]
+        for name, value in expected[part].items():
+            torch.testing.assert_close(
+                found[part][name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def environment():
+    # Without OMP_NUM_THREADS each process would take all threads of the machine.
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def run(command):
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def of_one_process():
+    return train_both(processes=1)[1]
+
+
+def test_two_processes_learn_what_one_learns(tmp_path, of_one_process):
+    out = tmp_path / "found.pt"
+    run([sys.executable, __file__, str(out)])
+    assert_same_learning(torch.load(out, weights_only=True), of_one_process)
+
+
+def test_fabric_run_starts_the_same_training(tmp_path, of_one_process):
+    out = tmp_path / "found.pt"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fabric_run = "from lightning_fabric.cli import _main; _main()"
+    options = ["--accelerator=cpu", "--devices=2", f"--main-port={port}"]
+    run([sys.executable, "-c", fabric_run, "run", *options, __file__, str(out)])
+    assert_same_learning(torch.load(out, weights_only=True), of_one_process)
+
+
+def test_one_process_gathers_and_synchronises_nothing():
+    x = torch.randn(3, 2)
+    assert distributed.gather(x) is x and distributed.share_of(x) is x
+    assert all(
+        type(m) is not distributed._BatchNormOfAll
+        for m in distributed.synchronise(Network()).modules()
+    )
+
+
+def test_making_a_fabric_leaves_the_number_of_threads():
+    before = torch.get_num_threads()
+    assert distributed.make_fabric("cpu").world_size == 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"device": "abacus"}, "abacus.*auto, cpu"),
+        ({"device": "cpu", "processes": 0}, "processes is 0"),
+        ({"device": "cpu", "precision": "half"}, "half.*bf16-mixed"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        distributed.make_fabric(**given)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    with pytest.raises(ValueError, match="batch of 3 .* over 2 processes"):
+        distributed.share_of(torch.zeros(3))
+
+
+if __name__ == "__main__":
+    fabric, found = train_both(processes=2)
+    if fabric.global_rank == 0:
+        torch.save(found, sys.argv[1])
