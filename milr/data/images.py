@@ -50,11 +50,11 @@ class ImageSet:
         return len(self.images)
 
     def subset(self, indices) -> "ImageSet":
-        """The images at `indices` ((m,) integers), in that order; targets and classes stay.
+        """The images at `indices` ((m,) integers, or (n,) Booleans); targets and classes stay.
 
         Raises IndexError for an index outside the set.
         """
-        indices = torch.as_tensor(indices, dtype=torch.int64)
+        indices = torch.arange(len(self))[torch.as_tensor(indices)]
         rows = {
             name: value[indices]
             for name in PER_IMAGE

@@ -1,0 +1,122 @@
+"""The tables of CUB-200-2011 in their original layout: one text file each, a row per image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from milr.paths import data_root
+
+FOLDER = "CUB_200_2011"
+TABLES = (
+    "images.txt",
+    "classes.txt",
+    "image_class_labels.txt",
+    "train_test_split.txt",
+    "bounding_boxes.txt",
+    "parts/parts.txt",
+    "parts/part_locs.txt",
+)
+HINT = (
+    "Get the data set with `make data-cub`, or let MILR_DATA name the folder that holds "
+    f"{FOLDER}."
+)
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """The tables of the data set, a row for each photograph that they list.
+
+    names:      (n,) file names below images/
+    present:    (n,) bool, the file is there
+    species:    (n,) int, index into `classes` (0 to 199)
+    official:   (n,) bool, belongs to the official training set
+    boxes:      (n, 4) x, y, width, height in pixels of the photograph
+    parts:      (n, P, 3) x, y, visible, likewise
+    classes, part_names: in the order of the files
+    """
+
+    names: np.ndarray
+    present: np.ndarray
+    species: np.ndarray
+    official: np.ndarray
+    boxes: np.ndarray
+    parts: np.ndarray
+    classes: tuple[str, ...]
+    part_names: tuple[str, ...]
+
+
+def folder_of(root: Path | None) -> Path:
+    """CUB_200_2011 below `root`, or below the data root if None."""
+    return (data_root() if root is None else Path(root)) / FOLDER
+
+
+def read(root: Path | None = None) -> Annotations:
+    """The annotations below `root` (the data root if None).
+
+    Raises FileNotFoundError or ValueError, naming the file, if a table is missing, damaged, or
+    does not fit the others.
+    """
+    folder = folder_of(root)
+    ids, names = _words(folder, "images.txt")
+    part_names = _words(folder, "parts/parts.txt")[1]
+    parts = _numbers(folder, "parts/part_locs.txt", 4, np.repeat(ids, len(part_names)))
+    species = _numbers(folder, "image_class_labels.txt", 1, ids)
+    official = _numbers(folder, "train_test_split.txt", 1, ids)
+    here = {
+        f"{species.name}/{photo.name}"
+        for species in _photograph_folders(folder)
+        for photo in species.iterdir()
+    }
+    return Annotations(
+        names=names,
+        present=np.array([name in here for name in names]),
+        species=species[:, 0].astype(int) - 1,
+        official=official[:, 0] == 1,
+        boxes=_numbers(folder, "bounding_boxes.txt", 4, ids),
+        parts=parts[:, 1:].reshape(len(ids), len(part_names), 3),
+        classes=tuple(_species_name(name) for name in _words(folder, "classes.txt")[1]),
+        part_names=tuple(part_names),
+    )
+
+
+def _words(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and names of a table of two columns; a name may hold blanks ("left eye")."""
+    rows = [line.split(maxsplit=1) for line in _text(folder, name).splitlines() if line.strip()]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2 or not row[0].isdigit():
+            raise ValueError(
+                f"row {number} of {folder / name} is {' '.join(row)!r}, not a number and a name; "
+                f"the file is damaged. {HINT}"
+            )
+    return np.array([int(i) for i, _ in rows]), np.array([text.strip() for _, text in rows])
+
+
+def _numbers(folder: Path, name: str, columns: int, ids: np.ndarray) -> np.ndarray:
+    """(len(ids), columns) of a table whose first column must be `ids`."""
+    try:
+        table = np.loadtxt(_text(folder, name).splitlines(), ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{folder / name} is damaged: {error}. {HINT}") from error
+    if table.shape[1] != columns + 1 or not np.array_equal(table[:, 0], ids):
+        raise ValueError(
+            f"{folder / name} has {table.shape[0]} rows of {table.shape[1]} numbers where "
+            f"{len(ids)} rows of {columns + 1} are due, or does not number its images as "
+            f"images.txt does; the file is damaged or of another data set. {HINT}"
+        )
+    return table[:, 1:]
+
+
+def _text(folder: Path, name: str) -> str:
+    if not (folder / name).is_file():
+        raise FileNotFoundError(f"{folder / name} is missing. {HINT}")
+    return (folder / name).read_text()
+
+
+def _photograph_folders(folder: Path) -> list[Path]:
+    if not (folder / "images").is_dir():
+        raise FileNotFoundError(f"the folder {folder / 'images'} is missing. {HINT}")
+    return [entry for entry in (folder / "images").iterdir() if entry.is_dir()]
+
+
+def _species_name(name: str) -> str:
+    return name.partition(".")[2].replace("_", " ")
