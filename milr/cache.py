@@ -8,19 +8,19 @@ stderr, so that a notebook's own output does not depend on what was found.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import pickle
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
+from milr.files import hold, is_held, replace_file, replace_text
 from milr.paths import ROOT, cache_root
 
 _DAMAGE = (ValueError, KeyError, TypeError, OSError, RuntimeError, pickle.UnpicklingError)
@@ -67,7 +67,8 @@ def cached(
     Raises TypeError if `config` or what `make` returns can't be kept.
     """
     entry = locate(name, config, sources=sources, data=data)
-    with _locked(entry):
+    busy = f"cache: {name} {entry.key} is being made by another process; waiting for it"
+    with hold(entry.file(".lock"), busy):
         found = read(entry)
         if found is not None:
             return found
@@ -156,62 +157,16 @@ def write(entry: Entry, made: object) -> object:
             f"not {type(made).__name__} with something else in it ({error})"
         ) from error
     note = json.dumps({"parts": entry.parts, "sha256": _sha256(content)}, indent=1)
-    replace_file(entry.file(".json"), lambda file: file.write(note.encode()))
+    replace_text(entry.file(".json"), note)
     shutil.rmtree(entry.file(".scratch"), ignore_errors=True)
     return back
-
-
-def replace_file(path: Path, fill: Callable) -> None:
-    """Write a file whole or not at all: `fill(file)` writes to a temporary, then it is renamed.
-
-    Raises OSError if the disk refuses it; the former file, if any, is then still there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with open(temporary, "wb") as file:
-            try:
-                fill(file)
-            except RuntimeError as error:
-                # torch's zip writer reports a refused write as a RuntimeError of its own.
-                raise OSError(f"writing {path.name} failed: {error}") from error
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextlib.contextmanager
-def _locked(entry: Entry) -> Iterator[None]:
-    path = entry.file(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        # The kernel lets go of it when its holder dies, however it dies.
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"{entry.name} {entry.key} is being made by another process; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _sweep(entry: Entry) -> None:
     """Remove what killed writers of this name left behind; whose lock is held is still alive."""
     for part in entry.file(".part").parent.glob("*.part"):
         key = part.name.split(".")[0]
-        with open(part.with_name(f"{key}.lock"), "w") as file:
-            if key != entry.key:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
+        if key == entry.key or not is_held(part.with_name(f"{key}.lock")):
             part.unlink(missing_ok=True)
 
 

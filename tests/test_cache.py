@@ -177,14 +177,10 @@ def test_a_writer_killed_in_the_middle_leaves_no_entry_and_the_next_run_repairs(
 
 
 def test_a_writer_killed_between_content_and_note_leaves_no_entry(folder, monkeypatch):
-    real = cache.replace_file
+    def die(*_):
+        raise KeyboardInterrupt
 
-    def dies_before_the_note(path, fill):
-        if path.suffix == ".json":
-            raise KeyboardInterrupt
-        real(path, fill)
-
-    monkeypatch.setattr(cache, "replace_file", dies_before_the_note)
+    monkeypatch.setattr(cache, "replace_text", die)
     with pytest.raises(KeyboardInterrupt):
         cache.cached("thing", {}, Maker())
     monkeypatch.undo()
@@ -250,17 +246,3 @@ def test_scratch_outlives_a_failure_and_goes_with_the_finished_entry():
     assert (held / "checkpoint").read_text() == "step 2"
     cache.cached("thing", {"steps": 3}, Maker())
     assert not held.exists()
-
-
-def test_a_replaced_file_is_the_former_one_if_writing_fails(tmp_path):
-    path = tmp_path / "checkpoint"
-    path.write_text("before")
-
-    def fail(file):
-        file.write(b"aft")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OSError):
-        cache.replace_file(path, fail)
-    assert path.read_text() == "before"
-    assert [item.name for item in tmp_path.iterdir() if item.is_file()] == ["checkpoint"]

@@ -1,0 +1,64 @@
+"""Files that are written whole or not at all, and locks that die with their holder."""
+
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def replace_file(path: Path, fill: Callable) -> None:
+    """Write a file whole or not at all: `fill(file)` writes to a temporary, then it is renamed.
+
+    Raises OSError if the disk refuses it; the former file, if any, is then still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with open(temporary, "wb") as file:
+            try:
+                fill(file)
+            except RuntimeError as error:
+                # torch's zip writer reports a refused write as a RuntimeError of its own.
+                raise OSError(f"writing {path.name} failed: {error}") from error
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; raises OSError if the disk refuses it."""
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
+@contextlib.contextmanager
+def hold(path: Path, waiting: str) -> Iterator[None]:
+    """Hold the lock that this file stands for; say `waiting` if another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        # The kernel lets go of it when its holder dies, however it dies.
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(waiting, file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock that this file stands for."""
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
