@@ -1,0 +1,192 @@
+"""Fetch a data set: `python -m milr.data.download cub`. Safe to interrupt, and to start again."""
+
+import argparse
+import hashlib
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import requests
+from requests.exceptions import ChunkedEncodingError
+from tqdm import tqdm
+
+from milr.data.sources import Source, read
+from milr.data.unpack import UnpackError, unpack
+from milr.paths import data_root
+
+ATTEMPTS = 5
+WAIT = 2.0  # seconds before the second attempt, and twice as long before each later one
+TIMEOUT = 30  # seconds without an answer or without a byte
+CHUNK = 1 << 18
+
+
+class DownloadError(Exception):
+    """Could not be fetched; the message says why and what to do."""
+
+
+def get(source: Source, root: Path | None = None) -> Path:
+    """Fetch (and unpack) a data set below `root` (the data root if None); return its folder.
+
+    What is there already is not fetched again. Raises DownloadError or UnpackError.
+    """
+    root = data_root() if root is None else root
+    folder = root / source.folder
+    if source.unpack and folder.exists():
+        print(f"{folder} is there already; remove it if it should be fetched again")
+        return folder
+    place = root if source.unpack else folder
+    place.mkdir(parents=True, exist_ok=True)
+    check_space(place, source.space)
+    for file in source.files:
+        fetch(file.address, place / file.name, file.digest)
+    if source.unpack:
+        archive = place / source.files[0].name
+        unpack(archive, folder)
+        archive.unlink()  # its content lies beside it now, and it is as large again
+    print(f"{source.title} is in {folder}\nLicence: {source.licence}\nCite: {source.citation}")
+    return folder
+
+
+def fetch(address: str, target: Path, digest: str) -> Path:
+    """Fetch a file to `target`, which appears only when whole and of this digest.
+
+    address: http or https
+    digest:  "md5:..." or "sha256:...", hexadecimal
+
+    What arrives is kept in `target`.part, and a later call goes on from there. Raises
+    DownloadError if the server can't be reached, refuses, breaks off again and again, or sends
+    something of another digest (which is then set aside as `target`.wrong).
+    """
+    if target.exists():
+        if _digest(target, digest) == digest:
+            return target
+        _set_aside(target, target, address, digest)
+    part = _beside(target, ".part")
+    failures = 0
+    while True:
+        had = _size(part)
+        try:
+            _receive(address, part)
+            break
+        except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
+            failures = failures + 1 if _size(part) == had else 1
+            if failures == ATTEMPTS:
+                raise DownloadError(
+                    f"{address} does not answer or breaks off ({error}). {_size(part):,} bytes "
+                    f"are kept in {part}; run this again later, and it goes on from there"
+                ) from error
+            time.sleep(WAIT * 2 ** (failures - 1))
+    if _digest(part, digest) != digest:
+        _set_aside(part, target, address, digest)
+    part.rename(target)
+    _version_of(part).unlink(missing_ok=True)
+    return target
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise DownloadError unless `needed` bytes are free where `folder` lies."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DownloadError(
+            f"{folder} has {free / 1e9:.2f} GB free and {needed / 1e9:.2f} GB are needed; "
+            "free some, or let MILR_DATA name a folder on another disk"
+        )
+
+
+def _receive(address: str, part: Path) -> None:
+    """Append to `part` what it lacks, or write it anew if the server will not go on from there."""
+    had = _size(part)
+    headers = {"Accept-Encoding": "identity"}
+    if had:
+        headers["Range"] = f"bytes={had}-"
+        if _version_of(part).exists():
+            # The server then sends the rest only if the file is still the same one.
+            headers["If-Range"] = _version_of(part).read_text()
+    with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            # `part` is whole already, which its digest tells, or longer than the file.
+            if answer.headers.get("Content-Range") == f"bytes */{had}":
+                return
+            part.unlink()
+            raise requests.ConnectionError("what was kept is longer than the file")
+        if not answer.ok:
+            raise DownloadError(
+                f"{address} answers {answer.status_code} {answer.reason}. Try again later, or get "
+                f"the file by other means, put it in {part.parent} as {part.stem}, and run this "
+                "again"
+            )
+        _write(answer, part, had if answer.status_code == requests.codes.partial_content else 0)
+
+
+def _write(answer: requests.Response, part: Path, start: int) -> None:
+    length = answer.headers.get("Content-Length")
+    if length is not None:
+        check_space(part.parent, int(length))
+    version = answer.headers.get("ETag", "W/")
+    if version.startswith("W/"):  # a weak one does not promise the same bytes
+        version = answer.headers.get("Last-Modified", "")
+    if version:
+        _version_of(part).write_text(version)
+    else:
+        _version_of(part).unlink(missing_ok=True)
+    total = None if length is None else start + int(length)
+    with (
+        part.open("ab" if start else "wb") as file,
+        tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True) as progress,
+    ):
+        for chunk in answer.iter_content(CHUNK):
+            file.write(chunk)
+            progress.update(len(chunk))
+
+
+def _set_aside(file: Path, target: Path, address: str, digest: str) -> None:
+    aside = _beside(target, ".wrong")
+    found = _digest(file, digest)
+    file.replace(aside)
+    _version_of(_beside(target, ".part")).unlink(missing_ok=True)
+    raise DownloadError(
+        f"What came from {address} has the digest {found}, not {digest}. It is set aside as "
+        f"{aside}. Run this again; if it happens again, look into that file (it may be a web "
+        "page with a message), and compare the address with the data set's own page"
+    )
+
+
+def _digest(path: Path, like: str) -> str:
+    kind = like.partition(":")[0]
+    with path.open("rb") as file:
+        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _version_of(part: Path) -> Path:
+    """Beside a part: what the server called the version of the file that it sent."""
+    return _beside(part, ".version")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns its exit status."""
+    sources = {name: source for name, source in read().items() if source.kind == "download"}
+    parser = argparse.ArgumentParser(prog="python -m milr.data.download", description=__doc__)
+    parser.add_argument("name", choices=sources, help="data set, as in data/sources.yml")
+    source = sources[parser.parse_args(arguments).name]
+    try:
+        get(source)
+    except (DownloadError, UnpackError) as error:
+        print(f"{source.title}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; run this again and it goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

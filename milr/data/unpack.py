@@ -1,0 +1,72 @@
+"""Unpack an archive from elsewhere: nothing outside its folder, and whole or not at all."""
+
+import gzip
+import posixpath
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+class UnpackError(Exception):
+    """The archive is damaged or not to be trusted; the message says why and what to do."""
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack from a tar archive, compressed or not, the folder that is called as `folder` is.
+
+    It is unpacked under another name beside `folder` and renamed at the end, so that `folder` is
+    whole if it is there; what else the archive holds is dropped. Raises UnpackError if the archive
+    is damaged, lacks the folder, or has a member whose path leaves it, a link out of it, or a
+    device. Nothing is left behind then.
+    """
+    place = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
+    try:
+        _extract(archive, place)
+        if not (place / folder.name).is_dir():
+            raise UnpackError(f"{archive} holds no folder {folder.name}; is it the right file?")
+        (place / folder.name).rename(folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return folder
+
+
+def refusal(member: tarfile.TarInfo) -> str | None:
+    """Why a member must not be unpacked, or None if it may."""
+    if _leaves(member.name):
+        return "its path leaves the archive"
+    if member.issym() and _leaves(posixpath.join(posixpath.dirname(member.name), member.linkname)):
+        return f"it links to {member.linkname}, outside the archive"
+    if member.islnk() and _leaves(member.linkname):
+        return f"it links to {member.linkname}, outside the archive"
+    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        return "it is neither file, folder nor link"
+    return None
+
+
+def _extract(archive: Path, place: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar, tqdm(desc=f"unpack {archive.name}", unit="file") as bar:
+            for member in tar:
+                if reason := refusal(member):
+                    raise UnpackError(
+                        f"{archive} is not to be trusted: {member.name!r} in it is refused, "
+                        f"because {reason}. Remove it and fetch it from its own page"
+                    )
+                tar.extract(member, place, filter="data")
+                bar.update()
+    except tarfile.FilterError as error:
+        raise UnpackError(f"{archive} is not to be trusted: {error}") from error
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UnpackError(
+            f"{archive} is damaged ({error}). Remove it, and fetch it again"
+        ) from error
+
+
+def _leaves(path: str) -> bool:
+    """Whether a path of an archive is absolute or, made plain, starts above the archive."""
+    plain = posixpath.normpath(path)
+    return posixpath.isabs(path) or plain == ".." or plain.startswith("../") or "\\" in path

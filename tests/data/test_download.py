@@ -1,0 +1,314 @@
+"""Against a server on this machine that misbehaves in the ways that servers do."""
+
+import hashlib
+import io
+import tarfile
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from milr.data import download, sources
+from milr.data.unpack import UnpackError
+
+CONTENT = bytes(range(256)) * 4000
+DIGEST = "md5:" + hashlib.md5(CONTENT).hexdigest()
+
+
+@dataclass
+class Behaviour:
+    """What the server sends, and how; `requests` holds the headers of what it was asked."""
+
+    content: bytes = CONTENT
+    status: int | None = None
+    version: str = '"first"'
+    break_after: list[int] = field(default_factory=list)  # bytes, one for each of the first calls
+    knows_ranges: bool = True
+    requests: list[dict] = field(default_factory=list)
+    sent: int = 0
+
+
+@pytest.fixture
+def server():
+    """(address, behaviour) of a server in a thread of its own."""
+    behaviour = Behaviour()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            behaviour.requests.append(dict(self.headers))
+            if behaviour.status:
+                self.send_error(behaviour.status)
+                return
+            start = self.start()
+            if start > len(behaviour.content) or (start and start == len(behaviour.content)):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(behaviour.content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            body = behaviour.content[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            if behaviour.version:
+                self.send_header("ETag", behaviour.version)
+            if start:
+                last = len(behaviour.content) - 1
+                self.send_header("Content-Range", f"bytes {start}-{last}/{last + 1}")
+            self.end_headers()
+            stop = behaviour.break_after.pop(0) if behaviour.break_after else len(body)
+            behaviour.sent += len(body[:stop])  # before the client can have it all
+            self.wfile.write(body[:stop])
+
+        def start(self) -> int:
+            wanted = self.headers.get("Range")
+            if not wanted or not behaviour.knows_ranges:
+                return 0
+            if self.headers.get("If-Range", behaviour.version) != behaviour.version:
+                return 0
+            return int(wanted.removeprefix("bytes=").removesuffix("-"))
+
+        def log_message(self, *arguments):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}/file", behaviour
+    http.shutdown()
+    http.server_close()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(download, "WAIT", 0.0)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_arrives_whole_and_leaves_nothing_else(server, tmp_path):
+    address, _ = server
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_that_is_there_is_not_fetched_again(server, tmp_path):
+    address, behaviour = server
+    (tmp_path / "file").write_bytes(CONTENT)
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert behaviour.requests == []
+
+
+def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server, tmp_path):
+    address, behaviour = server
+    behaviour.break_after = [600_000, 100_000]
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(behaviour.requests) == 3
+    resumed = int(behaviour.requests[1]["Range"].removeprefix("bytes=").removesuffix("-"))
+    assert 0 < resumed <= 600_000
+    assert behaviour.requests[1]["If-Range"] == '"first"'
+    assert behaviour.sent < 1.5 * len(CONTENT)
+
+
+def test_a_killed_download_is_resumed_by_the_next_run(server, tmp_path):
+    address, behaviour = server
+    (tmp_path / "file.part").write_bytes(CONTENT[:700_000])
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert behaviour.sent == len(CONTENT) - 700_000
+
+
+def test_a_file_that_changed_on_the_server_is_fetched_from_its_start(server, tmp_path):
+    address, behaviour = server
+    (tmp_path / "file.part").write_bytes(b"of the old file" * 1000)
+    (tmp_path / "file.part.version").write_text('"older"')
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_server_that_ignores_ranges_is_read_from_its_start(server, tmp_path):
+    address, behaviour = server
+    behaviour.knows_ranges = False
+    behaviour.break_after = [600_000]
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_part_that_was_whole_already_is_kept(server, tmp_path):
+    address, behaviour = server
+    (tmp_path / "file.part").write_bytes(CONTENT)
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert behaviour.sent == 0
+
+
+def test_a_part_longer_than_the_file_is_dropped(server, tmp_path):
+    address, _ = server
+    (tmp_path / "file.part").write_bytes(CONTENT + b"more")
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_wrong_bytes_are_set_aside_and_both_digests_named(server, tmp_path):
+    address, behaviour = server
+    behaviour.content = b"<html>Please log in</html>"
+    with pytest.raises(download.DownloadError, match=DIGEST) as error:
+        download.fetch(address, tmp_path / "file", DIGEST)
+    assert hashlib.md5(behaviour.content).hexdigest() in str(error.value)
+    assert names(tmp_path) == ["file.wrong"]
+    behaviour.content = CONTENT
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_an_absent_file_is_said_with_what_to_do(server, tmp_path):
+    address, behaviour = server
+    behaviour.status = 404
+    with pytest.raises(download.DownloadError, match="404.*as file, and run this again"):
+        download.fetch(address, tmp_path / "file", DIGEST)
+    assert len(behaviour.requests) == 1
+    assert names(tmp_path) == []
+
+
+def test_a_server_that_always_breaks_off_keeps_what_came(server, tmp_path):
+    address, behaviour = server
+    behaviour.break_after = [300_000] + [0] * 20
+    with pytest.raises(download.DownloadError, match="goes on from there"):
+        download.fetch(address, tmp_path / "file", DIGEST)
+    assert not (tmp_path / "file").exists()
+    assert (tmp_path / "file.part").stat().st_size > 0
+
+
+def test_no_server_is_said_and_leaves_nothing(tmp_path):
+    with pytest.raises(download.DownloadError, match="does not answer"):
+        download.fetch("http://127.0.0.1:9/file", tmp_path / "file", DIGEST)
+    assert names(tmp_path) == []
+
+
+def test_a_disk_too_small_is_said_before_anything_is_fetched(server, tmp_path):
+    address, behaviour = server
+    source = archive_source(address, CONTENT, space=10**18)
+    with pytest.raises(download.DownloadError, match="another disk"):
+        download.get(source, tmp_path)
+    assert behaviour.requests == []
+
+
+def archive_source(address, content, space=1):
+    file = sources.File(address, "birds.tgz", "sha256:" + hashlib.sha256(content).hexdigest())
+    return sources.Source(
+        "birds", "Birds", "download", "none", "none",
+        folder="Birds", space=space, files=(file,), unpack=True,
+    )  # fmt: skip
+
+
+def packed(*members: tuple[str, bytes | tarfile.TarInfo]) -> bytes:
+    """A tar.gz of files, and of ready-made members."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as tar:
+        for name, content in members:
+            if isinstance(content, tarfile.TarInfo):
+                content.name = name
+                tar.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return made.getvalue()
+
+
+def member(kind: bytes, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo()
+    info.type, info.linkname = kind, link
+    return info
+
+
+def test_an_archive_is_unpacked_and_removed(server, tmp_path, capsys):
+    address, behaviour = server
+    behaviour.content = packed(
+        ("attributes.txt", b"beside"),
+        ("Birds/images.txt", b"1 a.jpg\n"),
+        ("Birds/copy.txt", member(tarfile.SYMTYPE, "images.txt")),
+    )
+    source = archive_source(address, behaviour.content)
+    assert download.get(source, tmp_path) == tmp_path / "Birds"
+    assert names(tmp_path) == ["Birds"]
+    assert (tmp_path / "Birds/copy.txt").read_bytes() == b"1 a.jpg\n"
+    assert "Licence" in capsys.readouterr().out
+    download.get(source, tmp_path)
+    assert len(behaviour.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("../outside.txt", b"x"),
+        ("Birds/../../outside.txt", b"x"),
+        ("/tmp/outside.txt", b"x"),
+        ("..\\outside.txt", b"x"),
+        ("Birds/link", member(tarfile.SYMTYPE, "../../outside.txt")),
+        ("Birds/link", member(tarfile.SYMTYPE, "/etc/hostname")),
+        ("Birds/link", member(tarfile.LNKTYPE, "../outside.txt")),
+        ("Birds/device", member(tarfile.CHRTYPE)),
+        ("Birds/pipe", member(tarfile.FIFOTYPE)),
+    ],
+)
+def test_an_archive_that_reaches_outside_its_folder_is_refused(server, tmp_path, name, content):
+    address, behaviour = server
+    behaviour.content = packed(("Birds/images.txt", b"1 a.jpg\n"), (name, content))
+    root = tmp_path / "root"
+    with pytest.raises(UnpackError, match="not to be trusted"):
+        download.get(archive_source(address, behaviour.content), root)
+    assert names(root) == ["birds.tgz"]
+    assert names(tmp_path) == ["root"]
+
+
+def test_an_archive_cut_short_leaves_no_folder(server, tmp_path):
+    address, behaviour = server
+    noise = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(256))
+    behaviour.content = packed(("Birds/a", noise), ("Birds/b", noise))[:-3000]
+    with pytest.raises(UnpackError, match="damaged"):
+        download.get(archive_source(address, behaviour.content), tmp_path)
+    assert names(tmp_path) == ["birds.tgz"]
+
+
+def test_what_a_killed_unpacking_left_is_not_taken_for_the_data(server, tmp_path):
+    address, behaviour = server
+    behaviour.content = packed(("Birds/images.txt", b"whole"))
+    (tmp_path / ".Birds.unpacking/Birds").mkdir(parents=True)
+    (tmp_path / ".Birds.unpacking/Birds/images.txt").write_bytes(b"ha")
+    download.get(archive_source(address, behaviour.content), tmp_path)
+    assert (tmp_path / "Birds/images.txt").read_bytes() == b"whole"
+    assert names(tmp_path) == ["Birds"]
+
+
+def test_an_archive_without_its_folder_is_refused(server, tmp_path):
+    address, behaviour = server
+    behaviour.content = packed(("Fish/images.txt", b"x"))
+    with pytest.raises(UnpackError, match="holds no folder Birds"):
+        download.get(archive_source(address, behaviour.content), tmp_path)
+
+
+def test_the_command_fetches_plain_files_into_the_data_root(server, tmp_path, monkeypatch):
+    address, _ = server
+    source = sources.Source(
+        "notes", "Notes", "download", "none", "none",
+        folder="notes", space=1, files=(sources.File(address, "notes.txt", DIGEST),),
+    )  # fmt: skip
+    monkeypatch.setattr(download, "read", lambda: {"notes": source})
+    monkeypatch.setenv("MILR_DATA", str(tmp_path))
+    assert download.main(["notes"]) == 0
+    assert (tmp_path / "notes/notes.txt").read_bytes() == CONTENT
+
+
+def test_the_command_ends_with_an_error_that_names_the_set(server, tmp_path, monkeypatch, capsys):
+    address, behaviour = server
+    behaviour.status = 503
+    source = archive_source(address, CONTENT)
+    monkeypatch.setattr(download, "read", lambda: {"birds": source})
+    monkeypatch.setenv("MILR_DATA", str(tmp_path))
+    assert download.main(["birds"]) == 1
+    assert "Birds: " in capsys.readouterr().err
