@@ -60,7 +60,13 @@ def read(root: Path | None = None) -> Annotations:
     ids, names = _words(folder, "images.txt")
     part_names = _words(folder, "parts/parts.txt")[1]
     parts = _numbers(folder, "parts/part_locs.txt", 4, np.repeat(ids, len(part_names)))
-    species = _numbers(folder, "image_class_labels.txt", 1, ids)
+    species = _numbers(folder, "image_class_labels.txt", 1, ids)[:, 0].astype(int)
+    classes = _words(folder, "classes.txt")[1]
+    if not 1 <= species.min() <= species.max() <= len(classes):
+        raise ValueError(
+            f"{folder / 'classes.txt'} has {len(classes)} species, but images are of number "
+            f"{species.max()}; the file is damaged. {HINT}"
+        )
     official = _numbers(folder, "train_test_split.txt", 1, ids)
     here = {
         f"{species.name}/{photo.name}"
@@ -70,11 +76,11 @@ def read(root: Path | None = None) -> Annotations:
     return Annotations(
         names=names,
         present=np.array([name in here for name in names]),
-        species=species[:, 0].astype(int) - 1,
+        species=species - 1,
         official=official[:, 0] == 1,
         boxes=_numbers(folder, "bounding_boxes.txt", 4, ids),
         parts=parts[:, 1:].reshape(len(ids), len(part_names), 3),
-        classes=tuple(_species_name(name) for name in _words(folder, "classes.txt")[1]),
+        classes=tuple(_species_name(name) for name in classes),
         part_names=tuple(part_names),
     )
 
