@@ -1,0 +1,89 @@
+# The commands a person needs; `make help` lists them.
+
+PROFILE = quick
+DATA = birds
+SEED = 0
+DEVICE = auto
+NOTEBOOKS =
+PORT = 8000
+PYTHON =
+ARGS =
+
+VENV = .venv
+READY = $(VENV)/.milr-ready
+RUN_PYTHON = $(VENV)/bin/python
+RUN = --profile $(PROFILE) --data $(DATA) --seed $(SEED) --device $(DEVICE)
+
+# $(call one_of,NAME,allowed values): refuse anything else before anything is installed or run.
+one_of = $(if $(filter-out 1,$(words $($(1))))$(filter-out $(2),$($(1))),\
+	$(error $(1)=$($(1)) is not known; allowed are: $(2)))
+comma = ,
+digits = $(subst 9,,$(subst 8,,$(subst 7,,$(subst 6,,$(subst 5,,$(subst 4,,$(subst 3,,$(subst \
+	2,,$(subst 1,,$(subst 0,,$(1)))))))))))
+
+$(call one_of,PROFILE,smoke quick full paper)
+$(call one_of,DATA,birds cub)
+$(call one_of,DEVICE,auto cpu cuda mps)
+$(if $(SEED),,$(error SEED is empty; allowed are whole numbers from 0))
+$(if $(call digits,$(SEED)),$(error SEED=$(SEED) is not known; allowed are whole numbers from 0))
+
+chapters = $(basename $(notdir $(wildcard notebooks/*.ipynb)))
+$(if $(filter-out $(chapters),$(NOTEBOOKS)),$(error NOTEBOOKS=$(NOTEBOOKS): there is no \
+	$(filter-out $(chapters),$(NOTEBOOKS)); allowed are: $(chapters)))
+
+.PHONY: help setup reproduce test book serve validate reference bench clean data-cub lock
+.DEFAULT_GOAL = help
+
+help: ## list these commands
+	@echo "make COMMAND [VARIABLE=value ...]"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(firstword $(MAKEFILE_LIST)) \
+		| awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  PROFILE    smoke, quick, full or paper (now $(PROFILE)): how much is computed"
+	@echo "  DATA       birds (drawn here) or cub (photographs; see data-cub) (now $(DATA))"
+	@echo "  SEED       a whole number (now $(SEED))"
+	@echo "  DEVICE     auto, cpu, cuda or mps (now $(DEVICE))"
+	@echo '  NOTEBOOKS  some of the notebooks, e.g. NOTEBOOKS="02_birds 05_figures"'
+	@echo "  PYTHON     the Python 3.11 to 3.13 to make the environment with"
+
+setup: $(READY) ## make the environment .venv from requirements.lock
+
+$(READY): pyproject.toml requirements.lock
+	@sh milr/companion/setup.sh "$(VENV)" "$(PYTHON)"
+	@touch $@
+
+reproduce: $(READY) ## run the notebooks, validate them and build the book
+	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS)
+
+# One process per core with one thread each: more threads would only wait for each other.
+test: $(READY) ## run all tests, and the notebooks against their reference outputs
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN_PYTHON) -m pytest tests notebooks \
+		--nbval --nbval-current-env --dist loadfile -n $$(getconf _NPROCESSORS_ONLN) $(ARGS)
+
+book: $(READY) ## build the book of the notebooks that were run
+	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS) --step book
+
+serve: $(READY) ## show the book on http://localhost:PORT
+	@$(RUN_PYTHON) -m milr.companion.serve --port $(PORT) $(RUN)
+
+validate: $(READY) ## run the executed notebooks again and compare all they print
+	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS) --step validate
+
+reference: $(READY) ## refresh the reference outputs that are stored in the notebooks
+	@$(RUN_PYTHON) -m milr.companion.reference $(NOTEBOOKS)
+
+bench: $(READY) ## measure speed and memory (benchmarks/)
+	@for file in benchmarks/*.py; do \
+		test -e "$$file" || { echo "there is nothing in benchmarks/ yet"; exit 0; }; \
+		echo "$$file"; $(RUN_PYTHON) "$$file" || exit 1; done
+
+clean: ## remove what was computed: build/, with the trained weights
+	rm -rf build
+
+data-cub: $(READY) ## download the CUB photographs (1.1 GB) to the data folder
+	@$(RUN_PYTHON) -m milr.data.cub
+
+lock: $(READY) ## resolve pyproject.toml anew into requirements.lock
+	$(VENV)/bin/uv pip compile pyproject.toml --group book --group dev --universal \
+		--python-version 3.11 --generate-hashes --no-annotate --no-header -o requirements.lock

@@ -1,0 +1,117 @@
+"""What an executed notebook was made from, so that a stale page is recognised.
+
+The manifest of `notebooks/NAME.ipynb` in the folder of a run is `notebooks/NAME.json` beside it,
+written after it. Without a manifest that agrees with everything there is no page.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from milr.companion.profiles import Run, resolve
+from milr.files import replace_text
+from milr.paths import ROOT, data_root
+
+# These run the notebooks and make the pages; what a notebook computes does not depend on them.
+_MACHINERY = {"companion/" + name + ".py" for name in (
+    "__init__", "compare", "manifest", "profiles", "progress", "reference", "reproduce", "run",
+    "serve", "stage", "validate",
+)}  # fmt: skip
+
+
+def notebooks(root: Path) -> list[Path]:
+    """Return the notebooks of a checkout, in the order of their names."""
+    return sorted((root / "notebooks").glob("*.ipynb"))
+
+
+def needs(notebook: Path) -> list[str]:
+    """Return the names of the notebooks whose results this one uses: its `milr.needs` metadata."""
+    return json.loads(notebook.read_text())["metadata"].get("milr", {}).get("needs", [])
+
+
+def executed(notebook: Path, run: Run) -> Path:
+    """Where the executed notebook of a run lies."""
+    return run.folder / "notebooks" / notebook.name
+
+
+def ingredients(notebook: Path, run: Run, extra: dict | None = None) -> dict:
+    """Return what the outcome of a notebook depends on: digests, and the parameters as they are."""
+    return {
+        "notebook": _source_digest(notebook),
+        "parameters": resolve(notebook, run, extra),
+        "sources": sources_digest(),
+        "lock": digest(ROOT / "requirements.lock"),
+        "data": _photographs_digest(data_root()) if run.data == "cub" else "",
+        "needs": {
+            name: read(executed(notebook.with_name(f"{name}.ipynb"), run)).get("executed", "")
+            for name in needs(notebook)
+        },
+    }
+
+
+def write(path: Path, made_of: dict, seconds: float) -> None:
+    """Write the manifest of the executed notebook at `path`."""
+    note = {"ingredients": made_of, "executed": digest(path), "seconds": round(seconds, 1)}
+    replace_text(path.with_suffix(".json"), json.dumps(note, indent=1))
+
+
+def read(path: Path) -> dict:
+    """Return the manifest of the executed notebook at `path`; empty if there is none."""
+    try:
+        return json.loads(path.with_suffix(".json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def stale(notebook: Path, run: Run) -> str:
+    """Return why the executed notebook of a run can't be shown, or an empty string."""
+    path = executed(notebook, run)
+    note = read(path)
+    if not note or not path.exists():
+        return "it was not executed"
+    if digest(path) != note.get("executed"):
+        return "the executed notebook was changed afterwards"
+    now = json.loads(json.dumps(ingredients(notebook, run)))
+    then = note["ingredients"]
+    words = {"notebook": "the notebook", "sources": "the code", "needs": "a notebook that it uses"}
+    differing = [words.get(key, f"the {key}") for key in now if now[key] != then.get(key)]
+    return f"it was executed with another version of {', '.join(differing)}" if differing else ""
+
+
+def digest(path: Path) -> str:
+    """Return the first half of the SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def sources_digest() -> str:
+    """Return the digest of the sources that the outcome of a notebook depends on."""
+    package = ROOT / "milr"
+    total = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        if name not in _MACHINERY:
+            total.update(f"{name} {digest(path)}\n".encode())
+    return total.hexdigest()[:32]
+
+
+def _source_digest(notebook: Path) -> str:
+    """Digest of what is run and read; stored reference outputs do not count."""
+    content = json.loads(notebook.read_text())
+    kept = [
+        [cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", [])]
+        for cell in content["cells"]
+    ]
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _photographs_digest(root: Path) -> str:
+    """Digest of names and sizes: reading all photographs would take longer than it is worth."""
+    total = hashlib.sha256()
+    for folder in sorted(root.glob("*")):
+        if re.match("cub", folder.name, re.IGNORECASE) and folder.is_dir():
+            for path in sorted(folder.rglob("*")):
+                total.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+    return total.hexdigest()[:32]

@@ -1,0 +1,193 @@
+"""Run the notebooks in their order, validate them and build the book: `make reproduce`.
+
+GNU make holds the order: the rules are written to `rules.mk` in the folder of the run, one for
+each executed notebook and one for its validation. What changed by its content (parameters, code,
+lock, data) is forced; a notebook newer than its executed copy runs again as make always does.
+"""
+
+import argparse
+import graphlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from milr.companion import manifest, stage
+from milr.companion.profiles import Run, add_arguments, load, resolve, run_of
+from milr.files import hold, replace_text
+from milr.paths import ROOT
+
+STEPS = ("reproduce", "validate", "book")
+
+
+def main(words: list[str] | None = None) -> int:
+    options = _parser().parse_args(words)
+    run = run_of(options)
+    try:
+        chosen = choose(options.root, options.only)
+        for notebook in chosen:
+            resolve(notebook, run)
+        load(options.root / "notebooks", run.profile)
+    except ValueError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
+    busy = f"another run works in {_short(run.folder)}; waiting for it"
+    with hold(run.folder / ".lock", busy):
+        try:
+            return _do(options.step, options.root, run, chosen)
+        except stage.Refused as error:
+            print(error, file=sys.stderr)
+            return 1
+
+
+def choose(root: Path, names: list[str]) -> list[Path]:
+    """Return the notebooks of these names (all, if none) and those they need, in order.
+
+    Raises ValueError for unknown names, and for notebooks that need each other.
+    """
+    known = {notebook.stem: notebook for notebook in manifest.notebooks(root)}
+    wanted, order = list(names or known), graphlib.TopologicalSorter()
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"there is no notebook {name!r}; there are {', '.join(known)}")
+        needed = manifest.needs(known[name])
+        order.add(name, *needed)
+        wanted += [other for other in needed if other not in wanted]
+    try:
+        return [known[name] for name in order.static_order()]
+    except graphlib.CycleError as error:
+        raise ValueError(f"notebooks need each other: {' -> '.join(error.args[1])}") from error
+
+
+def rules(notebooks: list[Path], run: Run) -> str:
+    """Return the make rules that execute and validate these notebooks, as seen from the run."""
+    lines = ["all: " + " ".join(f"notebooks/{path.stem}.valid" for path in notebooks), "FORCE:"]
+    for number, notebook in enumerate(notebooks, start=1):
+        needed = [f"notebooks/{name}.ipynb" for name in manifest.needs(notebook)]
+        # An executed needed notebook is compared by its time; everything else by its content.
+        force = "FORCE" if manifest.stale(notebook, run) else ""
+        target = f"notebooks/{notebook.stem}"
+        position = f"[{number}/{len(notebooks)}]"
+        lines += [
+            f"{target}.ipynb: {_escaped(notebook)} {' '.join(needed)} {force}",
+            f"\t@{_command('run', notebook, run, position)}",
+            f"{target}.valid: {target}.ipynb",
+            f"\t@{_command('validate', notebook, run, position)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def jobs(flags: str) -> int:
+    """Return how many notebooks MAKEFLAGS lets run at once; 0 means as many as there are."""
+    found = re.search(r"(?:^|\s)(?:-\w*)?j(\d*)(?=\s|$)", flags)
+    if not found:
+        return 1
+    return int(found.group(1) or 0)
+
+
+def threads(at_once: int) -> dict[str, str]:
+    """Return the environment that shares the cores out among so many notebooks.
+
+    Two processes with two threads each on two cores are several times slower than with one each.
+    """
+    share = str(max(1, cores() // at_once))
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {name: os.environ.get(name, share) for name in names}
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:
+    before = {notebook: manifest.read(manifest.executed(notebook, run)) for notebook in chosen}
+    if step == "validate":
+        for notebook in chosen:
+            manifest.executed(notebook, run).with_suffix(".valid").unlink(missing_ok=True)
+    if step != "book":
+        code = _make(chosen, run)
+        if code:
+            print(table(chosen, run, before), file=sys.stderr)
+            print("The book was not built.", file=sys.stderr)
+            return code
+    if step == "validate":
+        print(table(chosen, run, before))
+        return 0
+    if step == "reproduce" and stage.is_current(root, run):
+        unchanged = all(before[path] == manifest.read(manifest.executed(path, run))
+                        for path in chosen)  # fmt: skip
+        print("Nothing has changed." if unchanged else "The book was up to date.")
+    else:
+        stage.build(root, run, chosen)
+    print(table(chosen, run, before))
+    print(f"book  {_short(stage.page(run))}")
+    return 0
+
+
+def _make(chosen: list[Path], run: Run) -> int:
+    (run.folder / "notebooks").mkdir(parents=True, exist_ok=True)
+    replace_text(run.folder / "rules.mk", rules(chosen, run))
+    at_once = jobs(os.environ.get("MAKEFLAGS", "")) or len(chosen)
+    # The jobserver of the make that called can't be reached from here: this one has its own.
+    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    keep_going = re.match(r"[a-zA-Z]*k[a-zA-Z]*(\s|$)", os.environ.get("MAKEFLAGS", ""))
+    return subprocess.run(
+        ["make", "-f", "rules.mk", "-s", f"-j{max(1, at_once)}", *(["-k"] if keep_going else [])],
+        cwd=run.folder,
+        env={**environment, **threads(max(1, at_once))},
+        stdout=subprocess.DEVNULL,
+    ).returncode
+
+
+def table(chosen: list[Path], run: Run, before: dict[Path, dict]) -> str:
+    """Return a line for each notebook: its name, status and seconds."""
+    lines = [f"{'notebook':<32}{'status':<16}{'seconds':>8}"]
+    for notebook in chosen:
+        path = manifest.executed(notebook, run)
+        note = manifest.read(path)
+        if (run.folder / "failed" / notebook.name).exists():
+            status = "failed"
+        elif not note:
+            status = "not run"
+        elif not stage.is_valid(path):
+            status = "not valid"
+        else:
+            status = "up to date" if note == before[notebook] else "done"
+        lines.append(f"{notebook.stem:<32}{status:<16}{note.get('seconds', ''):>8}")
+    return "\n".join(lines)
+
+
+def _command(module: str, notebook: Path, run: Run, position: str) -> str:
+    words = [sys.executable, "-m", f"milr.companion.{module}", str(notebook), *run.arguments,
+             "--position", position]  # fmt: skip
+    return shlex.join(words).replace("$", "$$")
+
+
+def _escaped(path: Path) -> str:
+    return re.sub(r"([ #:%])", r"\\\1", str(path)).replace("$", "$$")
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m milr.companion.reproduce", description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--only", nargs="*", default=[], help="names of notebooks")
+    parser.add_argument("--step", choices=STEPS, default="reproduce")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder of notebooks and book")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("Interrupted; the next run goes on from here.", file=sys.stderr)
+        sys.exit(130)

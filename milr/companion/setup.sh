@@ -1,0 +1,53 @@
+#!/bin/sh
+# Makes the environment: setup.sh FOLDER [PYTHON], run in the checkout.
+# The marker tells a set-up that was interrupted: that one is begun anew.
+set -eu
+folder=$1
+given=${2:-}
+unfinished=$folder/.milr-unfinished
+
+suits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+complete='import ensurepip, venv'
+
+find_python() {
+    incomplete=
+    for candidate in ${given:-python3 python3.13 python3.12 python3.11}; do
+        "$candidate" -c "$suits" >/dev/null 2>&1 || continue
+        if "$candidate" -c "$complete" >/dev/null 2>&1; then
+            echo "$candidate"
+            return
+        fi
+        incomplete=$candidate
+    done
+    if [ -n "$incomplete" ]; then
+        echo "$incomplete can't make an environment: its venv or ensurepip is missing." >&2
+        echo "On Debian and Ubuntu: apt-get install python3-venv" >&2
+    elif [ -n "$given" ]; then
+        echo "PYTHON=$given is not a Python 3.11, 3.12 or 3.13." >&2
+    else
+        echo "No Python 3.11, 3.12 or 3.13 was found (looked for python3, python3.13, python3.12," >&2
+        echo "python3.11). Install one, or say where it is: make PYTHON=/path/to/python3.12" >&2
+    fi
+    return 1
+}
+
+if [ -e "$unfinished" ] || ! "$folder/bin/python" -c "$suits" >/dev/null 2>&1; then
+    python=$(find_python)
+    echo "Making the environment $folder with $("$python" --version)."
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    touch "$unfinished"
+    "$python" -m venv "$folder"
+fi
+touch "$unfinished"
+
+if [ ! -x "$folder/bin/uv" ]; then
+    # uv itself comes from the lock as well, checked by its hash.
+    awk '/^[^ ]/ { inside = /^uv==/ } inside' requirements.lock >"$folder/uv.txt"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+        --require-hashes --requirement "$folder/uv.txt"
+fi
+"$folder/bin/uv" pip sync --python "$folder/bin/python" --require-hashes requirements.lock
+"$folder/bin/uv" pip install --python "$folder/bin/python" --no-deps --no-build-isolation --quiet \
+    --editable .
+rm "$unfinished"

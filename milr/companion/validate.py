@@ -1,0 +1,112 @@
+"""Validate an executed notebook: it is whole, and running it again prints the same.
+
+The second execution finds in the cache what took long in the first one, so it takes seconds.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from milr.companion import manifest, progress
+from milr.companion.profiles import Run, add_arguments, run_of
+from milr.companion.run import identity
+from milr.files import replace_text
+
+LEAST_CELLS, LEAST_SHARE = 3, 0.2
+_UNCOMPARED = {"nbval-skip", "nbval-ignore-output", "raises-exception"}
+
+
+def problems(notebook: dict) -> list[str]:
+    """Return what makes comparing this notebook's outputs vacuous, a sentence each.
+
+    nbval passes over a cell without an execution count, so a stripped notebook always agrees.
+    """
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and cell["source"]]
+    found = []
+    for number, cell in enumerate(cells, start=1):
+        if cell["execution_count"] is None:
+            found.append(f"code cell {number} has no execution count, so it would not be compared")
+        elif cell["execution_count"] != number:
+            found.append(f"code cell {number} was executed as number {cell['execution_count']}")
+        if any(output["output_type"] == "error" for output in cell["outputs"]):
+            found.append(f"code cell {number} ended in an error")
+    compared = sum(map(_is_compared, cells))
+    least = max(LEAST_CELLS, LEAST_SHARE * len(cells))
+    if compared < least:
+        found.append(
+            f"only {compared} of {len(cells)} code cells print something that is compared; "
+            f"at least {LEAST_CELLS} and {LEAST_SHARE:.0%} of them must"
+        )
+    return found
+
+
+def is_valid(path: Path) -> bool:
+    """Whether the executed notebook at `path`, as it is now, was validated."""
+    stamp = path.with_suffix(".valid")
+    return stamp.exists() and path.exists() and stamp.read_text() == manifest.digest(path)
+
+
+def nbval(path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    """Run a notebook and compare all its outputs with the stored ones."""
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-p", "milr.companion.compare",
+        "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull, "--rootdir", path.parent,
+        "--nbval", "--nbval-current-env", path,
+    ]  # fmt: skip
+    return subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
+    """Validate the executed notebook of a run; return what is wrong, and stamp it if nothing is."""
+    path = manifest.executed(notebook, run).resolve()
+    path.with_suffix(".valid").unlink(missing_ok=True)
+    wrong = problems(json.loads(path.read_text()))
+    if not wrong:
+        # Results of this second execution must not replace the evidence of the first.
+        second = identity(notebook, run, run.folder / "validation")
+        with progress.told(f"{label} validating", 0):
+            outcome = nbval(path, second)
+        wrong = [outcome.stdout] if outcome.returncode else []
+    if not wrong:
+        replace_text(path.with_suffix(".valid"), manifest.digest(path))
+    return wrong
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m milr.companion.validate", description=__doc__)
+    parser.add_argument("notebook", type=Path, help="the notebook, not its executed copy")
+    add_arguments(parser)
+    parser.add_argument("--position", default="", help="shown before the name, e.g. [2/4]")
+    options = parser.parse_args(words)
+    label = f"{options.position} {options.notebook.stem}".strip()
+    start = time.monotonic()
+    wrong = validate(options.notebook.resolve(), run_of(options), label)
+    for sentence in wrong:
+        print(sentence, file=sys.stderr)
+    verdict = "NOT VALID: see above" if wrong else "valid"
+    clock = progress.clock(time.monotonic() - start)
+    print(f"{label}  {verdict}  {clock}", file=sys.stderr, flush=True)
+    return 1 if wrong else 0
+
+
+def _is_compared(cell: dict) -> bool:
+    if _UNCOMPARED & set(cell["metadata"].get("tags", ())):
+        return False
+    return any(
+        output.get("name") == "stdout" or "text/plain" in output.get("data", {})
+        for output in cell["outputs"]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
