@@ -1,0 +1,76 @@
+"""The picture of a bird with the masks of its parts, and the same picture with a part exchanged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .drawing import majority, regions
+from .paint import colour, develop, outline
+from .scene import compose
+from .species import PARTS, Species, check
+
+SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture (H, W, 3) uint8 and what each of its pixels shows, labels (H, W) uint8."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    species: Species
+    seed: int
+
+    def mask(self, *parts: str) -> np.ndarray:
+        """Where any of the parts is seen, (H, W) bool. Raises ValueError for an unknown part."""
+        for part in parts:
+            check("part", part, PARTS)
+        return np.isin(self.labels, [PARTS.index(part) for part in parts])
+
+
+def generate(
+    species: Species,
+    seed: int,
+    size: int = 84,
+    *,
+    replace: Mapping[str, "Species | int"] | None = None,
+    remove: Sequence[str] = (),
+) -> Drawing:
+    """Draw a bird of the species; the same arguments always give the same picture.
+
+    The seed alone decides all that the species does not: pose, place, light, background, and the
+    looks of the parts that do not define it. So two species at one seed differ in the defining
+    parts only.
+
+    replace: part -> a species, to have that part as this one has it, or a seed, to have what
+        varies freely of that part as in the picture of this seed.
+    remove: parts to leave out; what lies behind is seen. Patches go with what they lie on: the
+        wing bar with the wing, breast and back with the belly, marking and eye with the head.
+    Everything else is equal pixel by pixel; at the border of a part its colour reaches two pixels
+    further than its mask, one by drawing and one by blur.
+
+    Raises ValueError for a size under 32, a negative seed, an unknown part, and a replacing
+    species that is not defined by the part.
+    """
+    if size < SMALLEST:
+        raise ValueError(f"size={size} is too small to draw a bird: give {SMALLEST} or more")
+    if seed < 0:
+        raise ValueError(f"seed={seed} is negative: give a whole number from 0 up")
+    if isinstance(remove, str):
+        raise ValueError(f"remove={remove!r} is one name: give a sequence, such as ({remove!r},)")
+    for part in remove:
+        check("part in remove", part, PARTS[1:])
+    replace = replace or {}
+    for part, other in replace.items():
+        check("part in replace", part, PARTS)
+        if isinstance(other, Species) and part not in other.defining:
+            raise ValueError(
+                f"{other.name} cannot lend its {part}: species of its world are defined by "
+                f"{', '.join(other.defining)} alone; give a seed or a species of another world"
+            )
+    scene = compose(species, seed, replace)
+    canvas = regions(scene, size, remove)
+    sheet = colour(scene, canvas)
+    outline(sheet, canvas)
+    return Drawing(develop(sheet, scene, seed), majority(canvas), species, seed)
