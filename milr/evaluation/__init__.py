@@ -1,0 +1,1 @@
+"""How good an explanation is: where it points, what its maps are worth, and how sure that is."""

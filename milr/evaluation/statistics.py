@@ -1,0 +1,182 @@
+"""How sure a number is: intervals over images, episodes and seeds, paired differences, ranks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its confidence interval, printed as "0.945 [0.940, 0.950]".
+
+    A format is that of its three numbers: f"{interval:.1%}" is "94.5% [94.0%, 95.0%]".
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        return f"{self:.3f}"
+
+    def __format__(self, form: str) -> str:
+        form = form or ".3f"
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two methods on the same images: mean of a - b, and on how many of them a is larger."""
+
+    difference: Interval
+    wins: int
+    ties: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.difference}, larger on {self.wins} of {self.count} ({self.ties} ties)"
+
+
+def mean_interval(values, level: float = 0.95) -> Interval:
+    """Mean of independent values (n,) with its normal interval, as usual for episodes.
+
+    1.96 standard errors to either side for 95 %. Raises ValueError for fewer than two values.
+    """
+    values = _column(values)
+    half = stats.norm.ppf((1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values))
+    return _interval(values.mean(), values.mean() - half, values.mean() + half, level)
+
+
+def bootstrap(
+    values,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Percentile bootstrap of a statistic over images.
+
+    values:    (n,), or a tuple of several (n,) that belong together and are drawn together
+    statistic: takes as many arrays and `axis`, as numpy's do
+
+    Values that are not finite (an image without the part) must be left out by the caller: raises
+    ValueError if there are any, or fewer than two values.
+    """
+    columns = [_column(v) for v in (values if isinstance(values, tuple) else (values,))]
+    found = stats.bootstrap(
+        columns,
+        statistic,
+        n_resamples=resamples,
+        batch=200,
+        vectorized=True,
+        paired=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return _interval(statistic(*columns, axis=-1), found.low, found.high, level)
+
+
+def ratio(numerators: np.ndarray, denominators: np.ndarray, axis=None) -> np.ndarray:
+    """Sum by sum: the statistic of `localisation.Ratio`."""
+    return np.sum(numerators, axis=axis) / np.sum(denominators, axis=axis)
+
+
+def ratio_interval(numerators, denominators, **settings) -> Interval:
+    """Bootstrap of a ratio of totals over images: `ratio_interval(*lift(maps, masks).pair)`."""
+    return bootstrap((numerators, denominators), ratio, **settings)
+
+
+def hierarchical(
+    values,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    seed: int = 0,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Bootstrap over model seeds, explainer seeds within each, and images.
+
+    values:    (model seeds, explainer seeds, images), or a tuple of several such arrays that
+               belong together; all seeds were measured on the same images
+    statistic: takes as many arrays (without `axis`), gives one number
+
+    Images are drawn once for all seeds of a resample, because they are the same ones. With m
+    seeds the spread between seeds comes out too small by about sqrt((m - 1) / m), and one seed
+    adds none. Raises ValueError for other shapes or values that are not finite.
+    """
+    arrays = values if isinstance(values, tuple) else (values,)
+    arrays = [np.asarray(a, dtype=float) for a in arrays]
+    if arrays[0].ndim != 3 or any(a.shape != arrays[0].shape for a in arrays):
+        raise ValueError(
+            f"given were arrays of shape {', '.join(str(a.shape) for a in arrays)}; give arrays "
+            "of one shape (model seeds, explainer seeds, images)"
+        )
+    if not all(np.isfinite(a).all() for a in arrays):
+        raise ValueError("there are values that are not finite; leave those images out")
+    models, explainers, images = arrays[0].shape
+    random = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        model = random.integers(models, size=models)
+        explainer = random.integers(explainers, size=(models, explainers))
+        image = random.integers(images, size=images)
+        place = (model[:, None, None], explainer[:, :, None], image)
+        drawn.append(statistic(*(a[place] for a in arrays)))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return _interval(statistic(*arrays), low, high, level)
+
+
+def paired(a, b, seed: int = 0, level: float = 0.95) -> Paired:
+    """Compare two methods on the same images, a and b (n,): bootstrap of the mean difference."""
+    a, b = _column(a), _column(b)
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} values and {len(b)}; give one of each method for each image")
+    return Paired(
+        difference=bootstrap(a - b, seed=seed, level=level),
+        wins=int((a > b).sum()),
+        ties=int((a == b).sum()),
+        count=len(a),
+    )
+
+
+def rank_correlation(a, b) -> np.ndarray:
+    """Spearman's rank correlation of rows: (n,) and (n,) give a number, (B, n) give (B,).
+
+    Places that are NaN in either are left out (parts that an image lacks). NaN for a row with
+    fewer than three places left, or constant ones. Quote the value for random maps beside it: over
+    few parts of unequal size it need not be 0.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"shapes {a.shape} and {b.shape} differ; give two tables of one shape")
+    rows = map(_rank_correlation, np.atleast_2d(a), np.atleast_2d(b))
+    return np.array(list(rows)).reshape(a.shape[:-1])
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    known = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[known], b[known]
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return np.nan
+    return stats.spearmanr(a, b).statistic
+
+
+def _column(values: Sequence[float]) -> np.ndarray:
+    column = np.asarray(values, dtype=float)
+    if column.ndim != 1 or len(column) < 2:
+        raise ValueError(f"given was an array of shape {column.shape}; give (n,), n at least 2")
+    if bad := int((~np.isfinite(column)).sum()):
+        raise ValueError(f"{bad} of {len(column)} values are not finite; leave those images out")
+    return column
+
+
+def _interval(value, low, high, level: float) -> Interval:
+    return Interval(float(value), float(low), float(high), level)
