@@ -58,10 +58,10 @@ def read(root: Path | None = None) -> Annotations:
     """
     folder = folder_of(root)
     ids, names = _words(folder, "images.txt")
-    part_names = _words(folder, "parts/parts.txt")[1]
+    part_names = _words(folder, "parts/parts.txt")[1].tolist()
     parts = _numbers(folder, "parts/part_locs.txt", 4, np.repeat(ids, len(part_names)))
     species = _numbers(folder, "image_class_labels.txt", 1, ids)[:, 0].astype(int)
-    classes = _words(folder, "classes.txt")[1]
+    classes = _words(folder, "classes.txt")[1].tolist()
     if not 1 <= species.min() <= species.max() <= len(classes):
         raise ValueError(
             f"{folder / 'classes.txt'} has {len(classes)} species, but images are of number "
