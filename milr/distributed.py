@@ -56,6 +56,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def is_first() -> bool:
+    """Whether this is the process that writes and prints for all of them."""
+    return world_size() == 1 or dist.get_rank() == 0
+
+
 def share_of(batch: Tensor) -> Tensor:
     """This process's part of a global batch (B, ...): B / processes rows in their order, so that
     `gather(share_of(batch))` is the batch again.

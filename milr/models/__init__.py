@@ -1,0 +1,1 @@
+"""The model that is explained: a prototypical network, and how it is trained."""

@@ -1,0 +1,247 @@
+"""Train a prototypical network, once: the weights are kept in the cache and found again.
+
+    python -m milr.models.train --data birds --steps 600 --seed 0
+    fabric run --accelerator=cuda --devices=4 milr/models/train.py --data cub --backbone resnet50
+
+The first form takes `--processes` too. The second also starts on several machines, with
+`--num-nodes`, `--node-rank` and `--main-address`.
+"""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from itertools import islice
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from milr import cache, distributed
+from milr.data.episodes import batches_by_class
+from milr.data.images import ImageSet, normalise
+from milr.models.augmentation import AUGMENTATIONS
+from milr.models.learner import Learner
+from milr.models.prototypical import PrototypicalNetwork, evaluate
+from milr.models.settings import DATA, Training, load_sets, recipe
+
+SOURCES = tuple(
+    Path(__file__).parent / name
+    for name in ("train.py", "learner.py", "prototypical.py", "augmentation.py")
+)
+CHECKPOINT_SECONDS = 30.0
+
+
+def train(
+    settings: Training, sets: dict[str, ImageSet] | None = None
+) -> tuple[PrototypicalNetwork, dict[str, list]]:
+    """The trained network, in evaluation mode on the CPU, and the history of its training.
+
+    sets: the "train" and "validation" images, of different classes; as `settings` say if None.
+    history: "loss" and "accuracy" (in episodes of training images) of each step and "seconds"
+    from the start to its end; "validation_accuracy" (5-way 1-shot) and its "validation_step".
+
+    A training that was killed goes on from its last checkpoint, to the weights that it would have
+    reached. Raises FloatingPointError if the loss is no longer finite, and ValueError if the
+    settings do not fit the data.
+    """
+    if settings.steps < 1:
+        raise ValueError(f"steps is {settings.steps}; give 1 or more")
+    if settings.augmentation not in AUGMENTATIONS:
+        raise ValueError(
+            f"augmentation is {settings.augmentation!r}; give one of {', '.join(AUGMENTATIONS)}"
+        )
+    fabric = distributed.make_fabric(settings.device, settings.processes, settings.precision)
+    sets = sets or load_sets(settings, ("train", "validation"))
+    place = {
+        "config": _what_counts(settings, fabric),
+        "sources": SOURCES,
+        "data": f"{sets['train'].digest} {sets['validation'].digest}",
+    }
+    made = _once(fabric, place, lambda: _fit(fabric, settings, sets, place))
+    with torch.random.fork_rng():
+        network = PrototypicalNetwork(settings.backbone, settings.metric)
+    network.load_state_dict(made["network"])
+    return network.eval(), made["history"]
+
+
+def _what_counts(settings: Training, fabric: Fabric) -> dict:
+    """The settings that the weights depend on: any number of processes learns the same."""
+    config = asdict(settings) | {"device": fabric.device.type}
+    del config["processes"]
+    return config
+
+
+def _once(fabric: Fabric, place: dict, make: Callable[[], dict]) -> dict:
+    """`cache.cached` for all processes: the first one looks it up, all of them make it."""
+    if not fabric.is_global_zero:
+        found = fabric.broadcast(None)
+        return make() if found is None else found
+    missed = []
+
+    def make_with_all():
+        missed.append(True)
+        fabric.broadcast(None)
+        return make()
+
+    found = cache.cached("network", make=make_with_all, **place)
+    return found if missed else fabric.broadcast(found)
+
+
+def _fit(fabric: Fabric, settings: Training, sets: dict[str, ImageSet], place: dict) -> dict:
+    learner, optimiser = _prepare(fabric, settings, len(sets["train"].classes))
+    checkpoint = cache.scratch("network", **place) / "checkpoint.pt"
+    history = _resume(fabric, checkpoint, learner, optimiser)
+    start, seconds = len(history["loss"]), (history["seconds"] or [0.0])[-1]
+    batches = batches_by_class(
+        sets["train"].targets, settings.ways, settings.per_class, settings.seed
+    )
+    began = saved = time.monotonic()
+    bar = {"total": settings.steps, "initial": start, "disable": not fabric.is_global_zero}
+    with tqdm(desc="training", mininterval=1.0, **bar) as bar:
+        for step, indices in enumerate(islice(batches, start, settings.steps), start):
+            _set_rate(optimiser, settings, step)
+            batch = _batch(fabric, settings, sets["train"], indices, step)
+            loss, accuracy = _step(fabric, settings, learner, optimiser, batch)
+            history["loss"].append(loss)
+            history["accuracy"].append(accuracy)
+            history["seconds"].append(seconds + time.monotonic() - began)
+            bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}", refresh=False)
+            bar.update()
+            if step + 1 in _validations(settings):
+                _validate(learner.network, sets["validation"], history)
+            if fabric.is_global_zero and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                _save(checkpoint, learner, optimiser, history)
+                saved = time.monotonic()
+    return {"network": _contiguous(learner.network.state_dict()), "history": history}
+
+
+def _prepare(fabric: Fabric, settings: Training, classes: int) -> tuple[Learner, Optimizer]:
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        network = PrototypicalNetwork(settings.backbone, settings.metric, settings.weights)
+        learner = Learner(network, classes, settings.classifier, settings.smoothing)
+    # Convolutions in bfloat16 are a quarter faster with the channels last.
+    learner = distributed.synchronise(learner).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(learner.parameters(), lr=settings.lr, weight_decay=settings.decay)
+    return fabric.setup(learner, optimiser)
+
+
+def _batch(
+    fabric: Fabric, settings: Training, images: ImageSet, indices: Tensor, step: int
+) -> tuple[Tensor, Tensor]:
+    """This process's share of the step's images, float, and all of its targets."""
+    # From seed and step alone, so that a resumed training sees what it would have seen.
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    views = AUGMENTATIONS[settings.augmentation](images.images[indices], generator)
+    views = normalise(distributed.share_of(views).to(fabric.device))
+    targets = images.targets[indices].to(fabric.device)
+    return views.contiguous(memory_format=torch.channels_last), targets
+
+
+def _step(
+    fabric: Fabric,
+    settings: Training,
+    learner: Learner,
+    optimiser: Optimizer,
+    batch: tuple[Tensor, Tensor],
+) -> tuple[float, float]:
+    loss, accuracy = learner(*batch, settings.ways)
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss became {loss.item()}; lower lr (now {settings.lr}), raise warmup "
+            f"(now {settings.warmup}), or look for images that are not finite"
+        )
+    optimiser.zero_grad()
+    fabric.backward(loss)
+    fabric.clip_gradients(learner, optimiser, max_norm=settings.clip)
+    optimiser.step()
+    return float(loss.detach()), float(accuracy)
+
+
+def _set_rate(optimiser: Optimizer, settings: Training, step: int) -> None:
+    """Linearly up to lr during warm-up, then down to 0 along a cosine."""
+    if step < settings.warmup:
+        share = (step + 1) / settings.warmup
+    else:
+        done = (step - settings.warmup) / (settings.steps - settings.warmup)
+        share = 0.5 + 0.5 * math.cos(math.pi * done)
+    for group in optimiser.param_groups:
+        group["lr"] = settings.lr * share
+
+
+def _validations(settings: Training) -> set[int]:
+    parts = settings.validations
+    return {settings.steps * part // parts for part in range(1, parts + 1)}
+
+
+def _validate(network: PrototypicalNetwork, images: ImageSet, history: dict) -> None:
+    accuracies = evaluate(network, images, ways=5, shots=1, queries=10, episodes=300)
+    history["validation_step"].append(len(history["loss"]))
+    history["validation_accuracy"].append(float(accuracies.mean()))
+
+
+def _save(path: Path, learner: Learner, optimiser: Optimizer, history: dict) -> None:
+    state = {
+        "learner": learner.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "history": history,
+    }
+    cache.replace_file(path, lambda file: torch.save(state, file))
+
+
+def _resume(fabric: Fabric, path: Path, learner: Learner, optimiser: Optimizer) -> dict:
+    """Bring learner and optimiser to where the checkpoint left them; return the history so far."""
+    there = fabric.is_global_zero and path.exists()
+    # From the first process, since other machines may not see its disk.
+    state = fabric.broadcast(
+        torch.load(path, map_location="cpu", weights_only=True) if there else None
+    )
+    if state is None:
+        names = ("loss", "accuracy", "seconds", "validation_step", "validation_accuracy")
+        return {name: [] for name in names}
+    learner.load_state_dict(state["learner"])
+    optimiser.load_state_dict(state["optimiser"])
+    if fabric.is_global_zero:
+        tqdm.write(f"training: going on after step {len(state['history']['loss'])}", sys.stderr)
+    return state["history"]
+
+
+def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.cpu().contiguous() for name, value in state.items()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train as the command line says, and print the accuracy on novel classes."""
+    settings = _parse(arguments)
+    network, history = train(settings)
+    if not distributed.is_first():
+        return
+    novel = load_sets(settings, ("novel",))["novel"]
+    print(f"{len(history['loss'])} steps in {history['seconds'][-1]:.0f} s, novel classes:")
+    for ways, shots in ((5, 1), (5, 5), (20, 1)):
+        if ways <= len(novel.classes):
+            found = evaluate(network, novel, ways, shots)
+            error = 1.96 * float(found.std()) / len(found) ** 0.5
+            print(f"{ways}-way {shots}-shot: {100 * found.mean():.1f} +- {100 * error:.1f} %")
+
+
+def _parse(arguments: list[str] | None) -> Training:
+    parser = argparse.ArgumentParser("milr.models.train", description=Training.__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--data", choices=DATA, default="birds")
+    for field in fields(Training):
+        if field.name != "data":
+            kind = str if field.default is None else type(field.default)
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind)
+    parsed = vars(parser.parse_args(arguments))
+    return recipe(**{name: value for name, value in parsed.items() if value is not None})
+
+
+if __name__ == "__main__":
+    main()

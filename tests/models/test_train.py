@@ -1,0 +1,195 @@
+"""The training loop, on images that a few steps suffice for. Also the script of other processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from milr import cache
+from milr.data.images import ImageSet
+from milr.models import train as train_module
+from milr.models.settings import Training, load_sets, recipe
+from milr.models.train import main, train
+
+TINY = Training(
+    steps=6, ways=4, per_class=3, warmup=2, lr=1e-3, validations=2, device="cpu", size=32,
+    precision="32-true",
+)  # fmt: skip
+
+
+def colours(classes=6, per_class=12, seed=0):
+    """Images that differ between classes in colour alone, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    colour = torch.rand(classes, 3, 1, 1, generator=generator).repeat_interleave(per_class, 0)
+    grain = torch.randn(len(colour), 3, 32, 32, generator=generator)
+    images = (150 * colour + 50 + 40 * grain).clamp(0, 255).to(torch.uint8)
+    targets = torch.arange(classes).repeat_interleave(per_class)
+    return ImageSet(images, targets, tuple(map(str, range(classes))), f"colours {seed}")
+
+
+SETS = {"train": colours(), "validation": colours(seed=1)}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("MILR_CACHE", str(tmp_path / "cache"))
+    yield tmp_path / "cache"
+    torch.set_num_threads(threads)
+
+
+def assert_same_weights(a, b):
+    different = [
+        name for name, value in a.state_dict().items() if not value.equal(b.state_dict()[name])
+    ]
+    assert not different
+
+
+def without_seconds(history):
+    return {name: values for name, values in history.items() if name != "seconds"}
+
+
+def test_the_loss_falls_and_unseen_colours_are_recognised():
+    model, history = train(replace(TINY, steps=30, precision="bf16-mixed"), SETS)
+    assert sum(history["loss"][-5:]) < 0.7 * sum(history["loss"][:5])
+    assert history["validation_step"] == [15, 30]
+    assert history["validation_accuracy"][-1] > 0.7
+    assert len(history["accuracy"]) == len(history["seconds"]) == 30
+    assert not model.training
+
+
+def test_the_seed_decides_the_weights(own_cache, monkeypatch):
+    first, history = train(TINY, SETS)
+    monkeypatch.setenv("MILR_CACHE", str(own_cache / "another"))
+    second, again = train(TINY, SETS)
+    other, _ = train(replace(TINY, seed=1), SETS)
+    assert_same_weights(first, second)
+    assert without_seconds(history) == without_seconds(again)
+    assert not first.conv1.weight.equal(other.conv1.weight)
+
+
+def test_training_leaves_the_random_state_alone():
+    before = torch.get_rng_state()
+    train(replace(TINY, steps=1), SETS)
+    assert torch.get_rng_state().equal(before)
+
+
+def test_a_second_training_is_found_in_the_cache(monkeypatch):
+    model, history = train(TINY, SETS)
+    monkeypatch.setattr(train_module, "_fit", lambda *_: pytest.fail("trained again"))
+    again, found = train(replace(TINY, processes=1), SETS)
+    assert_same_weights(model, again)
+    assert found == history
+
+
+@pytest.mark.parametrize("change", [{"lr": 2e-3}, {"seed": 5}, {"precision": "bf16-mixed"}])
+def test_other_settings_are_trained_anew(monkeypatch, change):
+    train(replace(TINY, steps=1), SETS)
+    monkeypatch.setattr(train_module, "_fit", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(replace(TINY, steps=1, **change), SETS)
+
+
+# Adam's steps are large where a gradient is near 0, so that rounding errors grow; small steps here.
+SLOW = replace(TINY, lr=1e-4)
+
+
+def run_this_file(job, folder):
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path), "MILR_CACHE": str(folder)}
+    command = [sys.executable, __file__, job]
+    environment = os.environ | paths | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(own_cache, monkeypatch, capfd):
+    killed = run_this_file("killed", own_cache)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    resumed, history = train(TINY, SETS)
+    assert "going on after step 3" in capfd.readouterr().err
+    assert not list(own_cache.rglob("checkpoint.pt"))
+    monkeypatch.setenv("MILR_CACHE", str(own_cache / "another"))
+    whole, expected = train(TINY, SETS)
+    assert_same_weights(resumed, whole)
+    assert without_seconds(history) == without_seconds(expected)
+
+
+def test_two_processes_train_the_same_network_and_one_finds_it(own_cache, monkeypatch):
+    ended = run_this_file("two processes", own_cache)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert len(list(own_cache.rglob("*.pt"))) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "_fit", lambda *_: pytest.fail("trained again"))
+        _, of_two = train(SLOW, SETS)
+    monkeypatch.setenv("MILR_CACHE", str(own_cache / "another"))
+    _, of_one = train(SLOW, SETS)
+    assert of_one["loss"][-1] < 0.9 * of_one["loss"][0]
+    assert of_two["loss"] == pytest.approx(of_one["loss"], rel=2e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    with pytest.raises(FloatingPointError, match="the loss became .*lower lr .*1e\\+30"):
+        train(replace(TINY, lr=1e30, steps=4), SETS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ways": 7}, "7 classes .* there are 6"),
+        ({"per_class": 13}, "13 different images"),
+        ({"metric": "taxi"}, "taxi.*cosine, euclidean"),
+        ({"augmentation": "wild"}, "wild.*mild, strong"),
+        ({"precision": "16"}, "16.*bf16-mixed"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        train(replace(TINY, **change), SETS)
+
+
+def test_unknown_data_is_refused():
+    with pytest.raises(ValueError, match="moths.*birds, cub"):
+        recipe("moths")
+    with pytest.raises(ValueError, match="moths.*birds, cub"):
+        load_sets(Training(data="moths"), ("train",))
+
+
+def test_the_command_line_trains_and_reports_novel_classes(monkeypatch, capsys):
+    asked = []
+
+    def some_sets(settings, splits):
+        asked.append(settings)
+        return {split: colours(seed=k, per_class=20) for k, split in enumerate(splits)}
+
+    monkeypatch.setattr(train_module, "load_sets", some_sets)
+    numbers = ["--steps", "2", "--ways", "4", "--seed", "3", "--size", "32"]
+    main([*numbers, "--device", "cpu", "--metric", "euclidean"])
+    assert asked[0] == Training(steps=2, ways=4, seed=3, device="cpu", size=32, metric="euclidean")
+    printed = capsys.readouterr().out
+    assert "2 steps in" in printed and "5-way 1-shot: " in printed and "+-" in printed
+
+
+def _kill_after_the_checkpoint_of_step(step):
+    replace_file, calls = cache.replace_file, []
+
+    def then_die(path, fill):
+        replace_file(path, fill)
+        calls.append(path)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_module.CHECKPOINT_SECONDS = 0.0
+    cache.replace_file = then_die
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1] == "killed":
+        _kill_after_the_checkpoint_of_step(3)
+        train(TINY, SETS)
+    train(replace(SLOW, processes=2), SETS)
