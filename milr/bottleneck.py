@@ -1,0 +1,65 @@
+"""The information bottleneck as a channel of known noise, and the network that sets it.
+
+The literal form of the paper (equation 8 with a learned p(z | x)) bounds nothing and collapses; the
+chapter on the module shows it. Here noise with the moments of the features takes the place of what
+is taken away, so that the information which still comes through has a closed-form upper bound.
+Nats throughout; `keep` is the paper's alpha (1 keeps all), the opposite of the patent's.
+"""
+
+import torch
+from torch import Tensor, nn
+
+# The least share of noise: a channel without any would let infinitely much through.
+LEAST_NOISE = 1e-6
+
+
+def inject(x: Tensor, keep: Tensor, mean: Tensor, std: Tensor, noise: Tensor) -> Tensor:
+    """x' = keep * x + (1 - keep) * (mean + std * noise), element by element.
+
+    x, noise: local features (..., C) and standard normal numbers of that shape; keep broadcasts to
+    them, in [0, 1]; mean, std: moments of the features per channel, (C,). Patent text, item 4, with
+    the features' own moments in place of N(0, 1).
+    """
+    return keep * x + (1 - keep) * (mean + std * noise)
+
+
+def capacity(x: Tensor, keep: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """KL of the channel's output given x from N(mean, std^2), per element, in nats, at least 0.
+
+    x: (..., C); keep broadcasts to it, in [0, 1); mean, std: (C,). Summed over the channels of a
+    location and averaged over samples it is an upper bound on I(x'; X), and so on what x' can tell
+    of z (equation 8 for a known channel). With a = 1 - keep and r = (x - mean) / std it is
+    -ln a + (a^2 + keep^2 r^2 - 1) / 2. The noise share a is clipped at 1e-6 (13.8 nats).
+    Raises ValueError for a keep outside [0, 1].
+    """
+    if bool((keep < 0).any()) or bool((keep > 1).any()):
+        raise ValueError(
+            f"keep runs from {float(keep.min()):.3g} to {float(keep.max()):.3g}; "
+            "it is the share of x that is kept and must lie in [0, 1]"
+        )
+    noise = (1 - keep).clamp(min=LEAST_NOISE)
+    r = (x - mean) / std
+    return -noise.log() + 0.5 * (noise**2 + (1 - noise) ** 2 * r**2 - 1)
+
+
+class MaskNetwork(nn.Module):
+    """Infers from the evidence at a location which share of each channel is kept there.
+
+    The 1 x 1 convolutions of section 3.4.2 of the paper, written as linear layers on locations:
+    (B, N, evidence) -> (B, N, C). It starts open, with a keep of `start` everywhere, so that
+    training begins at the undisturbed decision and closes what can be spared.
+    """
+
+    def __init__(self, evidence: int, channels: int, widths=(128, 64), start: float = 0.95):
+        super().__init__()
+        sizes = (evidence, *widths)
+        hidden = [
+            m for i, o in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(i, o), nn.ReLU())
+        ]
+        last = nn.Linear(sizes[-1], channels)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.constant_(last.bias, float(torch.logit(torch.tensor(start))))
+        self.layers = nn.Sequential(*hidden, last)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        return self.layers(evidence).sigmoid()

@@ -1,0 +1,261 @@
+"""MILR: the modules of section 3.4 around a model that stays as it is.
+
+Three things are inserted and learn: a mask network that closes the bottleneck wherever the decision
+can spare it, and a critic each for the total and for the decision-related information. `fitting`
+holds how they learn; this file, how a model is read and explained with them.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from milr import fitting, taps
+from milr.infonce import CRITICS, pointwise_against
+from milr.inserted import Inserted, from_state
+from milr.maps import BITS, Maps, concatenate
+
+FORMAT = 1
+
+
+class Features(NamedTuple):
+    """What one clean pass of the model shows of B images."""
+
+    local: Tensor  # (B, N, C)
+    z: Tensor  # (B, D)
+    evidence: Tensor  # (B, N, E)
+    shape: tuple[int, ...]  # of the locations: (H, W) for maps, (N,) for tokens
+
+
+class NotFitted(RuntimeError):
+    """An explainer was asked before `fit` or `load`."""
+
+
+class MILR:
+    """Splits what a representation knows about each location of its input into three kinds.
+
+    model: any module in evaluation mode. local: name of the layer whose outputs, maps (B, C, H, W)
+    or tokens (B, N, C), are the locations. representation: name of the layer whose flattened output
+    is z. evidence: names of the layers that the mask network sees (default: the local layer alone,
+    for which the redundant information cannot be negative in truth).
+    beta: price of a nat through the bottleneck, per element, against the objective. critic:
+    "linear", "two-layer" or "concatenated". seed: of the inserted modules and the noise.
+    device: where to work ("cpu", "cuda", "mps"); by default where the model is.
+    Raises ValueError for an unknown layer or setting.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        local: str,
+        representation: str,
+        evidence: Sequence[str] = (),
+        *,
+        beta: float = 1.0,
+        critic: str = "two-layer",
+        seed: int = 0,
+        device: str | None = None,
+    ):
+        self.model = model
+        self.local, self.representation = local, representation
+        self.evidence = tuple(evidence) or (local,)
+        for name in (local, representation, *self.evidence):
+            taps.find_layer(model, name)
+        if not beta > 0:
+            raise ValueError(f"beta is {beta}; it must be above 0 (0.1 keeps much, 10 little)")
+        if critic not in CRITICS:
+            raise ValueError(f"critic is {critic!r}; it must be one of {', '.join(CRITICS)}")
+        self.beta, self.critic, self.seed, self.device = float(beta), critic, seed, device
+        self.history: dict[str, list[float]] = {}
+        self._inserted: Inserted | None = None
+
+    def fit(self, batches, objective: Callable, **settings) -> "MILR":
+        """Let the inserted modules learn; the model stays bit for bit as it is.
+
+        batches: yields what the objective needs; a tensor of images, a tuple or list whose first
+        item is that, or a mapping with "images". It is gone through again and again if it can be (a
+        list, a data loader). objective(outputs, batch): the model's own loss, a scalar to minimise,
+        of its outputs with the bottleneck in place. For settings see `milr.fitting.fit`.
+        """
+        self._inserted, self.history = fitting.fit(self, batches, objective, **settings)
+        return self
+
+    def explain(self, images: Tensor, draws: int = 4, batch_size: int = 64) -> Maps:
+        """Maps of images (B, ...): total, decision, redundant and capacity, in bits, on the CPU.
+
+        draws: how many draws of the noise the decision map averages over. An image's maps do not
+        depend on the images beside it.
+        Raises NotFitted before `fit`, ValueError for NaN features or another shape than at `fit`.
+        """
+        inserted = self._fitted()
+        with self._working(inserted) as device, torch.no_grad():
+            # The same noise for every image, so that no map depends on its neighbours.
+            shape = (draws, math.prod(inserted.locations), len(inserted.local_mean))
+            noise = draw_noise(shape, self.generator("explain"), device)
+            chunks = images.split(batch_size)
+            found = [self._explain(chunk.to(device), inserted, noise) for chunk in chunks]
+        return concatenate(found)
+
+    def through(self, images: Tensor, draw: int = 0, batch_size: int = 64) -> Tensor:
+        """The model's outputs for images when only what the bottleneck passes goes on.
+
+        draw: which draw of the noise. Raises as `explain` does.
+        """
+        inserted = self._fitted()
+        generator = self.generator(f"through {draw}")
+        outputs = []
+        with self._working(inserted) as device, torch.no_grad():
+            for chunk in images.split(batch_size):
+                features = self.features(chunk.to(device))
+                keep = self.keep_of(features, inserted)
+                noise = draw_noise(features.local.shape, generator, device)
+                passed = inserted.inject(features.local, keep, noise)
+                outputs.append(self.run_with(chunk.to(device), passed).cpu())
+        return torch.cat(outputs)
+
+    def keep(self, images: Tensor, batch_size: int = 64) -> Tensor:
+        """The share of each channel that the bottleneck keeps, (B, N, C), on the CPU."""
+        inserted = self._fitted()
+        with self._working(inserted) as device, torch.no_grad():
+            chunks = [self.features(chunk.to(device)) for chunk in images.split(batch_size)]
+            return torch.cat([self.keep_of(chunk, inserted).cpu() for chunk in chunks])
+
+    def save(self, path: str | Path) -> None:
+        """Write all that was learned to a file; the model itself is not in it."""
+        temporary = Path(path).with_suffix(".part")
+        torch.save(self.state(), temporary)
+        temporary.replace(path)
+
+    def load(self, path: str | Path) -> "MILR":
+        """Take up what `save` wrote, for the same model and layers.
+
+        Raises ValueError if the file is of other layers or settings.
+        """
+        return self.load_state(torch.load(path, map_location="cpu", weights_only=True))
+
+    def state(self) -> dict:
+        """What was learned, as tensors, numbers and strings alone."""
+        inserted = self._fitted().to("cpu")
+        return {
+            "made with": self._signature(),
+            "locations": list(inserted.locations),
+            "history": self.history,
+            "inserted": inserted.state_dict(),
+        }
+
+    def load_state(self, state: dict) -> "MILR":
+        """Take up what `state` gave. Raises ValueError for other layers or settings."""
+        if state["made with"] != self._signature():
+            raise ValueError(
+                f"these modules were fitted with {state['made with']}, this explainer has "
+                f"{self._signature()}; make it with the same layers, critic and format"
+            )
+        self._inserted = from_state(state["inserted"], self.critic)
+        self._inserted.locations = tuple(state["locations"])
+        self.history = state["history"]
+        return self
+
+    def features(self, images: Tensor) -> Features:
+        """One clean pass. Raises ValueError for features that are not finite."""
+        names = (self.local, self.representation, *self.evidence)
+        with taps.read(self.model, names) as outputs, torch.no_grad():
+            self.model(images)
+        found = {name: output.float() for name, output in outputs.items()}
+        for name, output in found.items():
+            if not output.isfinite().all():
+                raise ValueError(
+                    f"layer {name!r} gives NaN or infinite features; check the images "
+                    "(are they normalised floats?) and the model's weights"
+                )
+        local = taps.as_locations(found[self.local], self.local)
+        shape = found[self.local].shape[2:] if found[self.local].dim() == 4 else local.shape[1:2]
+        evidence = torch.cat([_on_grid(found[name], shape, name) for name in self.evidence], dim=-1)
+        return Features(local, found[self.representation].flatten(1), evidence, tuple(shape))
+
+    def keep_of(self, features: Features, inserted: Inserted) -> Tensor:
+        """The mask of features, (B, N, C). Raises ValueError for other locations than at `fit`."""
+        if features.shape != inserted.locations:
+            raise ValueError(
+                f"the local features have locations {features.shape}, but had "
+                f"{inserted.locations} before; give images of one size"
+            )
+        return inserted.keep(features.evidence)
+
+    def run_with(self, images: Tensor, local: Tensor) -> Tensor:
+        """The model's outputs with its local features replaced by (B, N, C)."""
+
+        def instead(output: Tensor) -> Tensor:
+            return taps.as_features(local, output).to(output.dtype)
+
+        with taps.replace(self.model, self.local, instead):
+            return self.model(images)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers of this explainer for one purpose, always the same ones."""
+        return torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {purpose}".encode()))
+
+    def _explain(self, images: Tensor, inserted: Inserted, noise: Tensor) -> Maps:
+        features = self.features(images)
+        keep = self.keep_of(features, inserted)
+        z = inserted.standard_z(features.z)
+
+        def information(which: str, local: Tensor) -> Tensor:
+            critic = getattr(inserted, which)
+            u, v = critic.embed(inserted.standard_local(local), z)
+            return pointwise_against(critic, u, v, getattr(inserted, f"{which}_bank"))
+
+        passed = [inserted.inject(features.local, keep, one) for one in noise]
+        decision = torch.stack([information("decision", local) for local in passed]).mean(0)
+        total = information("total", features.local)
+        capacity = inserted.capacity(features.local, keep).sum(-1)
+        shape = (len(images), *features.shape)
+        maps = [(BITS * values).reshape(shape).cpu() for values in (total, decision, capacity)]
+        return Maps(*maps, ceiling=BITS * math.log(len(inserted.total_bank) + 1))
+
+    def _fitted(self) -> Inserted:
+        if self._inserted is None:
+            raise NotFitted(
+                "this explainer has learned nothing yet; call fit(batches, objective) or load(path)"
+            )
+        return self._inserted
+
+    @contextmanager
+    def _working(self, inserted: Inserted):
+        """Model (frozen) and inserted modules on the working device."""
+        with self.frozen_model() as device:
+            inserted.to(device)
+            yield device
+
+    @contextmanager
+    def frozen_model(self):
+        """The model on the working device, without gradients; afterwards as it was."""
+        device = torch.device(self.device) if self.device else taps.device_of(self.model)
+        with taps.frozen(self.model, device):
+            yield device
+
+    def _signature(self) -> list:
+        return [FORMAT, self.local, self.representation, list(self.evidence), self.critic]
+
+
+def draw_noise(shape, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Standard normal numbers, the same on every kind of device (they are drawn on the CPU)."""
+    return torch.randn(tuple(shape), generator=generator).to(device)
+
+
+def _on_grid(output: Tensor, shape: Sequence[int], name: str) -> Tensor:
+    """A layer's output as evidence for each location, (B, N, E); maps are resized (bilinear)."""
+    if output.dim() == 4 and output.shape[2:] != tuple(shape):
+        output = F.interpolate(output, tuple(shape), mode="bilinear", align_corners=False)
+    columns = taps.as_locations(output, name)
+    if columns.shape[1] != math.prod(shape):
+        raise ValueError(
+            f"evidence layer {name!r} has {columns.shape[1]} locations, the local layer "
+            f"{math.prod(shape)}; for tokens name layers with the same tokens"
+        )
+    return columns

@@ -1,0 +1,269 @@
+"""How the inserted modules learn: moments, then the mask, then a critic for each information.
+
+The loops run on Lightning Fabric. With several processes each gets its own share of every batch;
+moments, InfoNCE's negatives and the bank are gathered, so that the result is that of one process
+with the whole batch.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from milr.distributed import gather, make_fabric, world_size
+from milr.infonce import critic_bound
+from milr.inserted import BUFFERS, Inserted
+
+# Below this average share the bottleneck has shut, and experience says that it never opens again.
+SHUT = 0.005
+# Of the bank, to estimate the bounds on it with an error; each is a batch of InfoNCE.
+GROUPS = 4
+
+
+def fit(
+    explainer,
+    batches,
+    objective: Callable,
+    *,
+    steps: int = 200,
+    critic_steps: int = 400,
+    moment_batches: int = 10,
+    bank: int = 128,
+    learning_rate: float = 3e-3,
+    ramp: float = 0.5,
+    progress: bool = True,
+    fabric=None,
+) -> tuple[Inserted, dict]:
+    """Fit what a `MILR` inserts; returns it with the history of the fit.
+
+    steps, critic_steps: optimiser steps of the mask and of the critics, a batch each. ramp: share
+    of the steps over which beta rises from 0 (without it a high beta shuts everything for good).
+    bank: how many further samples are kept as negatives of later explanations. fabric: a launched
+    Lightning Fabric for other precision, devices or processes; each process then feeds its own
+    share of the batches.
+    History: "loss", "nats" (mean capacity per location) and "keep" for every step of the mask;
+    "total" and "decision", bounds in nats, for every step of the critics; under "held out ..."
+    their value and standard error on the bank, which they did not learn from.
+    Raises ValueError for a batch of one, NaN features, shapes that change between batches, or too
+    few batches.
+    """
+    stream = _stream(batches)
+    with explainer.frozen_model() as device:
+        fabric = fabric or make_fabric(device.type)
+        inserted = _insert(explainer, stream, moment_batches, device)
+        noise = _Noise(explainer)
+        training = _Training(fabric, learning_rate, progress)
+        history = _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ramp)
+        history |= _fit_critics(explainer, inserted, stream, noise, training, critic_steps)
+        inserted.requires_grad_(False).eval()
+        history |= _fill_bank(explainer, inserted, stream, noise, bank)
+    return inserted, history
+
+
+def _insert(explainer, stream, count: int, device) -> Inserted:
+    """Fresh modules, with the moments of the first batches."""
+    moments = {name: _Moments() for name in BUFFERS}
+    shapes = set()
+    for _ in range(count):
+        features = explainer.features(_images(next(stream), device))
+        if len(features.z) * world_size() < 2:
+            raise ValueError("a batch of one image; InfoNCE needs at least two, for its negatives")
+        shapes.add(features.shape)
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the locations change between batches ({', '.join(map(str, shapes))}); "
+                "resize the images to one size"
+            )
+        for name in BUFFERS:
+            moments[name].add(getattr(features, name))
+    found = {name: moments[name].result() for name in BUFFERS}
+    inserted = Inserted(found, explainer.critic, explainer.seed).to(device)
+    inserted.locations = shapes.pop()
+    return inserted
+
+
+def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ramp) -> dict:
+    mask, optimizer, schedule = training.set_up(inserted.mask, steps)
+    history = {"loss": [], "nats": [], "keep": []}
+    for step in training.bar(steps, "mask", history, "nats"):
+        batch = next(stream)
+        images = _images(batch, training.fabric.device)
+        features = explainer.features(images)
+        keep = explainer.keep_of(features, inserted)
+        passed = inserted.inject(features.local, keep, noise(features.local))
+        with training.fabric.autocast():
+            outputs = explainer.run_with(images, passed)
+        loss = objective(outputs, batch)
+        price = inserted.capacity(features.local, keep)
+        beta = explainer.beta * min(1.0, (step + 1) / max(1.0, ramp * steps))
+        training.descend(mask, optimizer, schedule, loss + beta * price.mean())
+        _note(history, loss=loss, nats=price.sum(-1).mean(), keep=keep.mean())
+    if history["keep"] and history["keep"][-1] < SHUT:
+        warnings.warn(
+            f"the bottleneck has shut (it keeps {history['keep'][-1]:.4f} of the features); "
+            f"lower beta (now {explainer.beta:g}) or raise ramp (now {ramp:g})",
+            stacklevel=4,
+        )
+    return history
+
+
+def _fit_critics(explainer, inserted, stream, noise, training, steps) -> dict:
+    bounds = _Bounds(inserted.total, inserted.decision)
+    wrapped, optimizer, schedule = training.set_up(bounds, steps)
+    history = {"total": [], "decision": []}
+    for _ in training.bar(steps, "critics", history, "total"):
+        images = _images(next(stream), training.fabric.device)
+        total, decision = wrapped(*_standardised(explainer, inserted, images, noise))
+        training.descend(wrapped, optimizer, schedule, -(total + decision))
+        _note(history, total=total, decision=decision)
+    return history
+
+
+@torch.no_grad()
+def _fill_bank(explainer, inserted, stream, noise, size) -> dict:
+    """Embedded local features of samples that no critic has seen, and the bounds on them."""
+    device = inserted.z_mean.device
+    found: list[tuple] = []
+    while sum(len(z) for *_, z in found) < size:
+        samples = _standardised(explainer, inserted, _images(next(stream), device), noise)
+        found.append(tuple(gather(part) for part in samples))
+    local, passed, z = (torch.cat(parts)[:size] for parts in zip(*found, strict=True))
+    history = {}
+    for name, x in (("total", local), ("decision", passed)):
+        critic = getattr(inserted, name)
+        u, v = critic.embed(x, z)
+        setattr(inserted, f"{name}_bank", u)
+        groups = zip(u.chunk(GROUPS), v.chunk(GROUPS), strict=True)
+        values = torch.stack([critic_bound(critic, *group) for group in groups])
+        error = values.std() / math.sqrt(len(values))
+        history[f"held out {name}"] = [float(values.mean()), float(error)]
+    return history
+
+
+@torch.no_grad()
+def _standardised(explainer, inserted, images, noise) -> tuple[Tensor, Tensor, Tensor]:
+    """Local features, what the bottleneck passes of them, and z, all standardised."""
+    features = explainer.features(images)
+    keep = explainer.keep_of(features, inserted)
+    passed = inserted.inject(features.local, keep, noise(features.local))
+    standard = inserted.standard_local
+    return standard(features.local), standard(passed), inserted.standard_z(features.z)
+
+
+class _Moments:
+    """Mean and deviation per channel over batches of one size, and over all processes."""
+
+    def __init__(self):
+        self.batches: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, x: Tensor) -> None:
+        variance, mean = torch.var_mean(x.flatten(0, -2), dim=0, correction=0)
+        self.batches.append((gather(mean[None]).double(), gather(variance[None]).double()))
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        means, variances = (torch.cat(parts).cpu() for parts in zip(*self.batches, strict=True))
+        mean = means.mean(0)
+        std = (variances.mean(0) + means.var(0, correction=0)).sqrt()
+        # Channels that are dead in these batches must not blow up in the next.
+        return mean.float(), std.clamp(min=max(1e-6, 0.01 * float(std.mean()))).float()
+
+
+class _Bounds(nn.Module):
+    """Both critics' bounds over the samples of all processes, as the forward that Fabric wraps."""
+
+    def __init__(self, total: nn.Module, decision: nn.Module):
+        super().__init__()
+        self.total, self.decision = total, decision
+
+    def forward(self, local: Tensor, passed: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        return _bound(self.total, local, z), _bound(self.decision, passed, z)
+
+
+def _bound(critic: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+    u, v = critic.embed(x, z)
+    return critic_bound(critic, gather(u), gather(v))
+
+
+class _Noise:
+    """Noise for the whole batch of all processes, of which each takes its part."""
+
+    def __init__(self, explainer):
+        self.generator = explainer.generator("fit")
+
+    def __call__(self, like: Tensor) -> Tensor:
+        count = len(like)
+        noise = torch.randn(world_size() * count, *like.shape[1:], generator=self.generator)
+        rank = torch.distributed.get_rank() if world_size() > 1 else 0
+        return noise[rank * count : (rank + 1) * count].to(like.device)
+
+
+class _Training(NamedTuple):
+    """What the two loops share."""
+
+    fabric: Fabric
+    learning_rate: float
+    progress: bool
+
+    def set_up(self, module: nn.Module, steps: int):
+        """The module and its optimiser under Fabric, and a rate that falls in the second half."""
+        optimizer = torch.optim.Adam(module.parameters(), lr=self.learning_rate)
+
+        def factor(step: int) -> float:
+            late = max(0.0, 2 * step / max(1, steps) - 1)
+            return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * late))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return *self.fabric.setup(module, optimizer), schedule
+
+    def descend(self, module, optimizer, schedule, loss: Tensor) -> None:
+        if not loss.isfinite():
+            raise ValueError(
+                f"the loss became {loss.item()}; check the images and labels of the batch, "
+                "or lower learning_rate"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(module, optimizer, max_norm=5.0)
+        optimizer.step()
+        schedule.step()
+
+    def bar(self, steps: int, name: str, history: dict, shown: str) -> Iterator[int]:
+        hidden = not (self.progress and self.fabric.is_global_zero)
+        with tqdm(range(steps), desc=f"fit the {name}", disable=hidden, mininterval=0.5) as bar:
+            for step in bar:
+                yield step
+                bar.set_postfix({shown: f"{history[shown][-1]:.3g}"}, refresh=False)
+
+
+def _note(history: dict, **values: Tensor) -> None:
+    for name, value in values.items():
+        history[name].append(float(value.detach()))
+
+
+def _images(batch, device) -> Tensor:
+    if isinstance(batch, Mapping):
+        batch = batch["images"]
+    elif isinstance(batch, tuple | list):
+        batch = batch[0]
+    return batch.to(device)
+
+
+def _stream(batches) -> Iterator:
+    """Batches without end if they can be gone through again; else until they are used up."""
+    count = 0
+    again = iter(batches) is not batches
+    while True:
+        before = count
+        for batch in batches:
+            count += 1
+            yield batch
+        if not again or count == before:
+            raise ValueError(
+                f"the batches ended after {count}; give a list or a data loader, which can be gone "
+                "through again, or an iterator long enough for all steps"
+            )

@@ -1,0 +1,130 @@
+"""Read and replace the output of layers of a model that stays as it was.
+
+Everything here is a context: what it changes is put back when it ends, also by an exception.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def find_layer(model: nn.Module, name: str) -> nn.Module:
+    """The module of that name in `model.named_modules()`.
+
+    Raises ValueError that names the nearest layers if there is none.
+    """
+    layers = dict(model.named_modules())
+    if name in layers and name:
+        return layers[name]
+    names = [known for known in layers if known]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:5]
+    raise ValueError(f"the model has no layer {name!r}; the nearest names are {', '.join(near)}")
+
+
+@contextmanager
+def read(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Within it, running the model once fills the yielded dict with the layers' outputs.
+
+    Clear the dict before the next run. Raises ValueError for an unknown layer, RuntimeError for a
+    layer that runs a second time or gives something else than a tensor, and, at the end of the
+    context, for one that never ran.
+    """
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable:
+        def hook(module, inputs, output):
+            if name in outputs:
+                raise RuntimeError(
+                    f"layer {name!r} ran twice in one pass of the model; name a layer that runs "
+                    "once, such as one of its uses' parents"
+                )
+            outputs[name] = _tensor(output, name)
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in dict.fromkeys(names):
+            handle = find_layer(model, name).register_forward_hook(keep(name))
+            stack.callback(handle.remove)
+        yield outputs
+        for name in names:
+            if name not in outputs:
+                raise RuntimeError(f"layer {name!r} never ran; is it used by the model's forward?")
+
+
+@contextmanager
+def replace(model: nn.Module, name: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within it, the layer's output is `function(output)` for all that comes after it."""
+
+    def hook(module, inputs, output):
+        return function(_tensor(output, name))
+
+    handle = find_layer(model, name).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def frozen(model: nn.Module, device: torch.device | None = None) -> Iterator[nn.Module]:
+    """The model without gradients of its own, on `device`; afterwards as it was, bit for bit.
+
+    Raises ValueError for batch normalisation or dropout in training mode: each pass would change
+    the model, or its outputs, and z would not be one thing.
+    """
+    for name, module in model.named_modules():
+        changing = isinstance(
+            module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
+        )
+        if changing and module.training:
+            raise ValueError(
+                f"layer {name!r} ({type(module).__name__}) is in training mode; "
+                "call model.eval() before explaining the model"
+            )
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    home = device_of(model)
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield model.to(device or home)
+    finally:
+        model.to(home)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter lies; the CPU for a model without parameters."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def as_locations(features: Tensor, name: str) -> Tensor:
+    """Feature maps (B, C, H, W) or tokens (B, N, C) as locations (B, N, C)."""
+    if features.dim() == 4:
+        return features.flatten(2).transpose(1, 2)
+    if features.dim() == 3:
+        return features
+    raise ValueError(
+        f"layer {name!r} gives shape {tuple(features.shape)}; local features must be maps "
+        "(B, C, H, W) or tokens (B, N, C)"
+    )
+
+
+def as_features(locations: Tensor, like: Tensor) -> Tensor:
+    """Locations (B, N, C) back in the shape of `like`."""
+    if like.dim() == 4:
+        return locations.transpose(1, 2).reshape(like.shape)
+    return locations
+
+
+def _tensor(output, name: str) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise RuntimeError(
+            f"layer {name!r} gives a {type(output).__name__}; only layers whose output is a tensor "
+            "can be read or replaced"
+        )
+    return output

@@ -1,0 +1,283 @@
+"""MILR on small models: what it learns, what it leaves alone, what it refuses."""
+
+import hashlib
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from milr import MILR, NotFitted
+from milr.maps import BITS
+
+
+class Convolutional(nn.Module):
+    """Sees four patches; only what it pools reaches z."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 6, 1)
+        self.norm = nn.BatchNorm2d(6)
+        self.later = nn.Conv2d(6, 8, 2, stride=2)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x)).relu()
+        return self.head(self.pool(self.later(x).relu()).flatten(1))
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 8)
+        self.mix = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.summary = nn.Identity()
+
+    def forward(self, x):
+        return self.summary(self.mix(self.embed(x)).mean(1))
+
+
+def batches(shape, count=12, size=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        images = torch.randn(size, *shape, generator=generator)
+        yield images, torch.randint(2, (size,), generator=generator)
+
+
+def cross_entropy(outputs, batch):
+    return F.cross_entropy(outputs, batch[1])
+
+
+FAST = {"steps": 4, "critic_steps": 4, "moment_batches": 2, "bank": 24, "progress": False}
+
+
+def fitted(model, *layers, shape=(2, 4, 4), objective=cross_entropy, **settings):
+    return MILR(model, *layers, seed=3).fit(
+        list(batches(shape)), objective, **{**FAST, **settings}
+    )
+
+
+@pytest.fixture(scope="module")
+def convolutional():
+    torch.manual_seed(0)
+    return Convolutional().eval()
+
+
+@pytest.fixture(scope="module")
+def explainer(convolutional):
+    return fitted(convolutional, "stem", "pool", ("stem", "later"))
+
+
+def digest(model) -> str:
+    tensors = (t.detach().numpy().tobytes() for t in model.state_dict().values())
+    return hashlib.sha256(b"".join(tensors)).hexdigest()
+
+
+def traces(model) -> tuple:
+    modules, parameters = list(model.modules()), list(model.parameters())
+    return (
+        digest(model),
+        [m.training for m in modules],
+        [p.requires_grad for p in parameters],
+        [None if p.grad is None else p.grad.sum().item() for p in parameters],
+        sum(len(m._forward_hooks) + len(m._backward_hooks) for m in modules),
+    )
+
+
+def test_the_maps_have_a_number_per_location(explainer):
+    images = torch.randn(5, 2, 4, 4)
+    maps = explainer.explain(images)
+    for name in ("total", "decision", "redundant", "capacity"):
+        assert getattr(maps, name).shape == (5, 4, 4)
+    assert maps.capacity.min() >= 0
+    assert maps.total.max() <= maps.ceiling == pytest.approx(math.log2(25))
+    torch.testing.assert_close(maps.redundant, maps.total - maps.decision)
+
+
+def test_maps_of_an_image_do_not_depend_on_its_neighbours(explainer):
+    images = torch.randn(5, 2, 4, 4)
+    together, alone = explainer.explain(images), explainer.explain(images[2:3])
+    in_chunks = explainer.explain(images, batch_size=2)
+    for name in ("total", "decision", "capacity"):
+        torch.testing.assert_close(getattr(together, name)[2:3], getattr(alone, name))
+        torch.testing.assert_close(getattr(together, name), getattr(in_chunks, name))
+
+
+def test_tokens_are_explained_like_maps():
+    torch.manual_seed(0)
+    model = Tokens().eval()
+    maps = fitted(
+        model, "embed", "summary", ("embed", "mix"), shape=(5, 3),
+        objective=lambda outputs, batch: F.cross_entropy(outputs[:, :2], batch[1]),
+    ).explain(torch.randn(4, 5, 3))  # fmt: skip
+    assert maps.total.shape == maps.redundant.shape == (4, 5)
+
+
+def test_the_model_is_as_before_after_fitting_and_explaining(convolutional):
+    convolutional.head.bias.requires_grad_(False)
+    convolutional.stem.weight.grad = torch.ones_like(convolutional.stem.weight)
+    before = traces(convolutional)
+    fitted(convolutional, "stem", "pool").explain(torch.randn(3, 2, 4, 4))
+    assert traces(convolutional) == before
+
+
+def test_the_model_is_as_before_after_an_exception(convolutional):
+    before = traces(convolutional)
+
+    def broken(outputs, batch):
+        raise KeyError("objective")
+
+    with pytest.raises(KeyError, match="objective"):
+        fitted(convolutional, "stem", "pool", objective=broken)
+    assert traces(convolutional) == before
+
+
+def test_the_same_seed_gives_the_same_modules(convolutional, explainer):
+    again = fitted(convolutional, "stem", "pool", ("stem", "later"))
+    for a, b in zip(
+        explainer.state()["inserted"].values(), again.state()["inserted"].values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_fitting_leaves_the_global_random_numbers_alone(convolutional):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    data = list(batches((2, 4, 4)))
+    torch.manual_seed(5)
+    MILR(convolutional, "stem", "pool").fit(data, cross_entropy, **FAST)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_is_saved_explains_the_same_after_loading(tmp_path, convolutional, explainer):
+    images = torch.randn(3, 2, 4, 4)
+    explainer.save(tmp_path / "modules.pt")
+    other = MILR(convolutional, "stem", "pool", ("stem", "later"), seed=3)
+    loaded = other.load(tmp_path / "modules.pt")
+    assert torch.equal(loaded.explain(images).decision, explainer.explain(images).decision)
+    assert loaded.history == explainer.history
+    assert [p.name for p in tmp_path.iterdir()] == ["modules.pt"]
+    with pytest.raises(ValueError, match="make it with the same layers"):
+        MILR(convolutional, "stem", "pool").load(tmp_path / "modules.pt")
+
+
+class FourBits(nn.Module):
+    """A bit in each of four patches: z holds the first two, and the first alone decides."""
+
+    def __init__(self):
+        super().__init__()
+        self.local = nn.Identity()
+        self.z = nn.Flatten()
+
+    def forward(self, x):
+        place = torch.eye(4).reshape(1, 4, 2, 2).expand(len(x), 4, 2, 2)
+        local = self.local(torch.cat([x, place], 1))
+        return 3 * self.z(local[:, 0, 0, :])
+
+
+def bits(count: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(2, (count, 1, 2, 2), generator=generator).float() * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def four_bits():
+    def objective(outputs, batch):
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], (batch[:, 0, 0, 0] > 0).float())
+
+    explainer = MILR(FourBits(), "local", "z", beta=0.05)
+    data = [bits(64, seed) for seed in range(40)]
+    explainer.fit(data, objective, steps=300, critic_steps=300, bank=256, progress=False)
+    maps = explainer.explain(bits(256, 99), draws=8)
+    return {
+        name: getattr(maps, name).mean(0).flatten()
+        for name in ("total", "decision", "redundant", "capacity")
+    }
+
+
+def test_total_information_of_independent_bits_is_known(four_bits):
+    """Each of the two bits in z has one bit of information about it, the others none."""
+    assert four_bits["total"].tolist() == pytest.approx([1, 1, 0, 0], abs=0.05)
+
+
+def test_only_the_bit_that_decides_passes_the_bottleneck(four_bits):
+    # Less than the bit itself: the critic is shared by all locations, and what the bottleneck
+    # closes elsewhere looks much like what it passes here.
+    assert four_bits["decision"][0] > 0.4
+    assert four_bits["decision"][1:].abs().max() < 0.1
+    assert (four_bits["capacity"] >= four_bits["decision"] - 0.01).all()
+
+
+def test_the_bit_that_is_known_but_does_not_decide_is_redundant(four_bits):
+    assert four_bits["redundant"][1] > 0.8
+    assert four_bits["redundant"].argmax() == 1
+
+
+def test_held_out_bounds_come_with_an_error_and_respect_the_ceiling(explainer):
+    for name in ("held out total", "held out decision"):
+        value, error = explainer.history[name]
+        assert value <= math.log(6) and error >= 0
+    assert len(explainer.history["nats"]) == FAST["steps"]
+
+
+def test_the_bottleneck_disturbs_the_outputs_and_repeats_a_draw(convolutional, explainer):
+    images = torch.randn(6, 2, 4, 4)
+    first, again = explainer.through(images), explainer.through(images)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, explainer.through(images, draw=1))
+    assert not torch.equal(first, convolutional(images))
+    assert explainer.keep(images).shape == (6, 16, 6)
+
+
+def test_a_shut_bottleneck_raises_an_alarm(convolutional):
+    with pytest.warns(UserWarning, match="has shut.*lower beta"):
+        MILR(convolutional, "stem", "pool", beta=1e4).fit(
+            list(batches((2, 4, 4))), cross_entropy,
+            **{**FAST, "steps": 60, "learning_rate": 0.3},
+        )  # fmt: skip
+
+
+def test_wrong_use_is_refused_with_what_to_do(convolutional, explainer):
+    with pytest.raises(NotFitted, match="call fit"):
+        MILR(convolutional, "stem", "pool").explain(torch.randn(2, 2, 4, 4))
+    with pytest.raises(ValueError, match="no layer 'stm'.*stem"):
+        MILR(convolutional, "stm", "pool")
+    with pytest.raises(ValueError, match="beta is 0"):
+        MILR(convolutional, "stem", "pool", beta=0)
+    with pytest.raises(ValueError, match="critic is 'bilinear'"):
+        MILR(convolutional, "stem", "pool", critic="bilinear")
+    with pytest.raises(ValueError, match="give images of one size"):
+        explainer.explain(torch.randn(2, 2, 6, 6))
+    with pytest.raises(ValueError, match="NaN or infinite features"):
+        explainer.explain(torch.full((2, 2, 4, 4), torch.nan))
+
+
+def test_batches_that_cannot_work_are_refused(convolutional):
+    def fit(data, **settings):
+        return MILR(convolutional, "stem", "pool").fit(data, cross_entropy, **{**FAST, **settings})
+
+    with pytest.raises(ValueError, match="batch of one image"):
+        fit(list(batches((2, 4, 4), size=1)))
+    with pytest.raises(ValueError, match="change between batches"):
+        fit(list(batches((2, 4, 4), 1)) + list(batches((2, 6, 6), 1)))
+    with pytest.raises(ValueError, match="ended after 5"):
+        fit(batches((2, 4, 4), 5))
+    with pytest.raises(ValueError, match="loss became nan"):
+        MILR(convolutional, "stem", "pool").fit(
+            list(batches((2, 4, 4))), lambda outputs, batch: outputs.sum() * torch.nan, **FAST
+        )
+
+
+def test_a_model_in_training_mode_with_batch_norm_is_refused(convolutional):
+    convolutional.train()
+    try:
+        with pytest.raises(ValueError, match="training mode"):
+            fitted(convolutional, "stem", "pool")
+    finally:
+        convolutional.eval()
+
+
+def test_bits_are_nats_over_log_two():
+    assert BITS * math.log(2) == pytest.approx(1)

@@ -1,0 +1,99 @@
+import pytest
+import torch
+from torch import nn
+
+from milr import taps
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 4)
+        self.unused = nn.Linear(4, 4)
+        self.again = nn.ReLU()
+        self.pair = Pair()
+
+    def forward(self, x):
+        return self.again(self.pair(self.again(self.first(x)))[0])
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+@pytest.fixture
+def model():
+    return Small().eval()
+
+
+def hooks(model) -> int:
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_outputs_are_read_and_hooks_are_gone(model):
+    x = torch.randn(2, 3)
+    with taps.read(model, ["first"]) as outputs:
+        model(x)
+    torch.testing.assert_close(outputs["first"], model.first(x))
+    assert hooks(model) == 0
+
+
+def test_a_replaced_output_is_what_the_rest_of_the_model_sees(model):
+    x = torch.randn(2, 3)
+    with taps.replace(model, "first", torch.zeros_like):
+        assert model(x).abs().max() == 0
+    assert model(x).abs().max() > 0
+    assert hooks(model) == 0
+
+
+def test_an_exception_leaves_no_hook_and_restores_the_flags(model):
+    model.first.bias.requires_grad_(False)
+    for context in (
+        taps.read(model, ["first"]),
+        taps.replace(model, "first", lambda out: out),
+        taps.frozen(model),
+    ):
+        with pytest.raises(KeyError), context:
+            raise KeyError
+    assert hooks(model) == 0
+    assert [p.requires_grad for p in model.first.parameters()] == [True, False]
+
+
+def test_an_unknown_layer_is_answered_with_the_nearest_names(model):
+    with pytest.raises(ValueError, match="no layer 'frist'.*first"):
+        taps.find_layer(model, "frist")
+
+
+def test_a_layer_that_never_ran_is_named(model):
+    with pytest.raises(RuntimeError, match="'unused' never ran"), taps.read(model, ["unused"]):
+        model(torch.randn(2, 3))
+
+
+def test_a_layer_that_ran_twice_is_named(model):
+    with pytest.raises(RuntimeError, match="'again' ran twice"), taps.read(model, ["again"]):
+        model(torch.randn(2, 3))
+    assert hooks(model) == 0
+
+
+def test_a_layer_whose_output_is_no_tensor_is_refused(model):
+    with pytest.raises(RuntimeError, match="gives a tuple"), taps.read(model, ["pair"]):
+        model(torch.randn(2, 3))
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(3), nn.Dropout(0.5)])
+def test_layers_that_change_with_each_pass_are_refused_in_training_mode(layer):
+    model = nn.Sequential(nn.Linear(3, 3), layer)
+    with pytest.raises(ValueError, match=r"'1' .* is in training mode"), taps.frozen(model):
+        pass
+    with taps.frozen(model.eval()):
+        pass
+
+
+def test_maps_and_tokens_become_locations_and_back():
+    maps, tokens = torch.randn(2, 5, 3, 4), torch.randn(2, 7, 5)
+    assert taps.as_locations(maps, "a").shape == (2, 12, 5)
+    torch.testing.assert_close(taps.as_features(taps.as_locations(maps, "a"), maps), maps)
+    torch.testing.assert_close(taps.as_features(taps.as_locations(tokens, "a"), tokens), tokens)
+    with pytest.raises(ValueError, match=r"maps \(B, C, H, W\) or tokens"):
+        taps.as_locations(torch.zeros(2, 3), "a")
