@@ -218,7 +218,7 @@ def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train as the command line says, and print the accuracy on novel classes."""
-    settings = _parse(arguments)
+    settings = parse(arguments)
     network, history = train(settings)
     if not distributed.is_first():
         return
@@ -231,7 +231,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{ways}-way {shots}-shot: {100 * found.mean():.1f} +- {100 * error:.1f} %")
 
 
-def _parse(arguments: list[str] | None) -> Training:
+def parse(arguments: list[str] | None) -> Training:
+    """The recipe of `--data` with the settings that the command line (sys.argv if None) names."""
     parser = argparse.ArgumentParser("milr.models.train", description=Training.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--data", choices=DATA, default="birds")

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from milr.data.images import ImageSet
+from milr.models import select
+from milr.models.prototypical import PrototypicalNetwork
+from milr.models.settings import Training
+
+
+class OfGoodOrBadEyes(PrototypicalNetwork):
+    """Stands for a trained network: sees the colour of an image, or nothing of it."""
+
+    def __init__(self, settings):
+        super().__init__(metric="euclidean")
+        self.good = settings.metric == "euclidean"
+
+    def forward(self, images):
+        return images.mean((2, 3)) if self.good else torch.zeros(len(images), 3)
+
+
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch):
+    monkeypatch.setattr(select, "train", lambda settings, sets: (OfGoodOrBadEyes(settings), {}))
+    monkeypatch.setattr(select, "load_sets", lambda *_: sets())
+
+
+def sets():
+    colours = torch.randint(0, 256, (6, 3, 1, 1), generator=torch.Generator().manual_seed(0))
+    images = colours.to(torch.uint8).repeat_interleave(20, 0).expand(-1, -1, 4, 4)
+    targets = torch.arange(6).repeat_interleave(20)
+    return {"validation": ImageSet(images, targets, tuple("abcdef"), "plain colours")}
+
+
+def test_values_are_compared_on_the_same_episodes_of_validation_classes():
+    found = select.compare(Training(), "metric", ["cosine", "euclidean"], sets(), episodes=30)
+    assert found["cosine"].shape == (30,)
+    assert found["cosine"].mean() == pytest.approx(0.2) and found["euclidean"].min() == 1
+
+
+def test_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="no setting 'colour'.*metric"):
+        select.compare(Training(), "colour", ["red"])
+
+
+def test_the_command_line_prints_each_value_and_its_distance_from_the_best(capsys):
+    select.main(["metric", "cosine", "euclidean", "--steps", "3"])
+    assert capsys.readouterr().out.splitlines() == [
+        "metric cosine: 20.0 %, -80.0 +- 0.0 from the best",
+        "metric euclidean: 100.0 %, +0.0 +- 0.0 from the best",
+    ]
