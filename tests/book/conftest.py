@@ -1,0 +1,191 @@
+"""A small book to look at: the real pages, with stand-ins for what only a run can give.
+
+`MILR_BOOK=build/book/_build/html pytest tests/book` looks at a book that was built before.
+"""
+
+import fcntl
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import numpy as np
+import pytest
+import yaml
+
+from milr.companion import figures, plots
+from milr.paths import ROOT
+
+matplotlib.use("Agg")
+
+# What chapters contain, in small: maths, a wide table, a long line of code, figures of both widths.
+MARKDOWN = """## A question
+
+Inline $I(x_i; z)$, and displayed:
+
+$$
+I(x_i; z) \\ge \\log K + \\mathbb{E} \\left[ \\log p(j \\mid x_i, z^1, \\ldots, z^K) \\right]
+$$
+
+| one column | another column | a third column | a fourth column | a fifth column |
+|---|---|---|---|---|
+| 0.123456789 | 0.123456789 | 0.123456789 | 0.123456789 | 0.123456789 |
+"""
+CODE = (
+    "explainer.explain(images).redundant.mean(dim=(1, 2)).tolist()  # a line as long as lines get"
+)
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory) -> Path:
+    """Folder of the built pages; built once, also when several workers run."""
+    if given := os.environ.get("MILR_BOOK"):
+        return Path(given).resolve()
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    html = shared / "book" / "_build" / "html"
+    with open(shared / "book.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (html / "index.html").exists():
+            _build(shared / "book-src", shared / "book")
+    return html
+
+
+@pytest.fixture(scope="session")
+def server(book) -> str:
+    """Address of a server on this machine that offers the book."""
+    handler = functools.partial(_Quiet, directory=str(book))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium that asks for nothing by itself."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        message = "no chromium on this machine; on Debian: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--no-first-run"]  # fmt: skip
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, headless=True, args=quiet)
+        yield chromium
+        chromium.close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def pytest_generate_tests(metafunc):
+    if "page_name" in metafunc.fixturenames:
+        metafunc.parametrize("page_name", toc_pages())
+
+
+def toc_pages() -> list[str]:
+    """Every page of the table of contents, without suffix."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *chapters]
+
+
+def _build(source: Path, target: Path) -> None:
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "book", source / "book")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, source / name)
+    for page in toc_pages():
+        if page.startswith("notebooks/"):
+            _write_chapter(source, page)
+    program = Path(sys.executable).with_name("jupyter-book")
+    options = ["--path-output", str(target), "-W", "--keep-going", "-n", "--all"]
+    command = [str(program), "build", str(source), *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        shutil.rmtree(target, ignore_errors=True)
+        lines = (done.stdout + done.stderr).splitlines()
+        complaints = [line for line in lines if re.search("warning|error", line, re.IGNORECASE)]
+        pytest.fail("the book was not built:\n" + "\n".join(complaints[:30]), pytrace=False)
+
+
+def _write_chapter(source: Path, page: str) -> None:
+    name = page.removeprefix("notebooks/")
+    results = source.parent / "results" / name
+    os.environ["MILR_RESULTS"], os.environ["MILR_NOTEBOOK"] = str(results), name
+    try:
+        cells = [
+            nbformat.v4.new_markdown_cell(f"# {name}\n\n{MARKDOWN}"),
+            _code(CODE, "[0.1, 0.2]"),
+        ]
+        cells += [_figure_cell(f"{name}_{kind}", figure) for kind, figure in _figures().items()]
+        cells += [_glue_cell(key) for key in _keys_of(name)]
+        cells += [_figure_cell(shown, plots.diagram()) for shown in _pictures_of(name)]
+    finally:
+        del os.environ["MILR_RESULTS"], os.environ["MILR_NOTEBOOK"]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    figures.for_page(notebook, results, source / "notebooks")
+    (source / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(notebook, source / f"{page}.ipynb")
+
+
+def _figures() -> dict:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (3, 5, 2, 3, 21, 21), dtype=np.uint8)
+    lines = {"loss, nats": {"held out": (np.arange(9), np.arange(9.0))}}
+    return {
+        "wide": plots.overlays(images, rng.normal(size=(3, 5, 2, 7, 7))),
+        "narrow": plots.curves(lines),
+    }
+
+
+def _figure_cell(name: str, figure):
+    picture = figures.save(
+        figure, name, "A stand-in that shows noise and nothing else.", {"noise": np.zeros(2)},
+        caption="A stand-in with $K$ in its caption.",
+    )  # fmt: skip
+    data, metadata = picture._repr_mimebundle_()
+    return _code(f"figures.save({name})", data | {"text/plain": repr(picture)}, metadata)
+
+
+def _glue_cell(key: str):
+    prefix = "application/papermill.record/"
+    record = {"scrapbook": {"name": key, "mime_prefix": prefix}}
+    return _code(f"glue({key!r})", {f"{prefix}text/plain": repr("a word")}, record)
+
+
+def _code(source: str, data, metadata: dict | None = None):
+    data = {"text/plain": data} if isinstance(data, str) else data
+    output = nbformat.v4.new_output("display_data", data=data, metadata=metadata or {})
+    return nbformat.v4.new_code_cell(source, execution_count=1, outputs=[output])
+
+
+def _keys_of(name: str) -> list[str]:
+    """The values of a chapter's run that the prose shows."""
+    return sorted(set(re.findall(rf"{name}\.ipynb::(\w+)", _prose())))
+
+
+def _pictures_of(name: str) -> list[str]:
+    """The figures that the prose shows; all stand-ins come from the last chapter."""
+    if name != "05_figures":
+        return []
+    return sorted(set(re.findall(r"\{figure\} \.\./notebooks/figures/(\w+)\.png", _prose())))
+
+
+def _prose() -> str:
+    return "".join(path.read_text() for path in sorted((ROOT / "book").glob("*.md")))

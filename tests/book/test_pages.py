@@ -1,0 +1,137 @@
+"""The pages in a real browser: from the disk and from a server, on a desk and on a phone."""
+
+from urllib.parse import urlsplit
+
+import pytest
+
+DESK, PHONE = {"width": 1280, "height": 850}, {"width": 390, "height": 844}
+
+# Prose in which TeX was left as it was written, outside of code.
+RAW_TEX = r"""() => {
+  const copy = document.querySelector('article').cloneNode(true);
+  copy.querySelectorAll('pre, code, mjx-container').forEach(part => part.remove());
+  return copy.textContent.match(/\\\(|\\\[|\$\$|\{math\}|\{glue/g) || [];
+}"""
+
+BAD_IMAGES = """() => [...document.querySelectorAll('article img')]
+  .filter(image => !image.complete || image.naturalWidth === 0
+          || image.alt.split(' ').length < 3 || /\\.(png|svg|jpe?g)$/.test(image.alt))
+  .map(image => image.src + ' alt: ' + image.alt)"""
+
+# Parts of the article that stick out of the page without a box of their own to scroll in.
+STICKING_OUT = """() => [...document.querySelectorAll(
+    'article table, article pre, article img, article mjx-container svg, article p')]
+  .filter(part => {
+    if (part.getBoundingClientRect().right <= innerWidth + 1) return false;
+    for (let box = part; box.tagName !== 'ARTICLE'; box = box.parentElement)
+      if (['auto', 'scroll'].includes(getComputedStyle(box).overflowX)
+          && box.getBoundingClientRect().right <= innerWidth + 1) return false;
+    return true;
+  }).map(part => part.outerHTML.slice(0, 200))"""
+
+# Least contrast (WCAG) of written parts with the ground behind them.
+CONTRAST = """() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => numbers(colour).slice(0, 3).map(part => part / 255)
+    .map(part => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const ground = part => {
+    for (; part; part = part.parentElement) {
+      const colour = getComputedStyle(part).backgroundColor;
+      if ((numbers(colour)[3] ?? 1) > 0.5) return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const parts = [...document.querySelectorAll('article p, article td, article figcaption')];
+  return Math.min(...parts.map(part => {
+    const pair = [light(getComputedStyle(part).color), light(ground(part))];
+    return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+  }));
+}"""
+
+
+class Visit:
+    """A page that was opened, with all that went wrong on the way."""
+
+    def __init__(self, browser, address: str, theme: str, viewport: dict):
+        self.complaints, self.requests = [], []
+        self.page = browser.new_page(viewport=viewport, color_scheme=theme)
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._listen)
+        self.page.add_init_script(f"localStorage.mode = localStorage.theme = '{theme}'")
+        self.page.goto(address, wait_until="load")
+        self.page.evaluate("async () => { await window.MathJax?.startup?.promise }")
+
+    def _listen(self, message):
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def finds(self, script: str):
+        return self.page.evaluate(script)
+
+
+@pytest.fixture
+def visit(browser):
+    visits = []
+
+    def open_page(address: str, theme: str = "light", viewport: dict = DESK) -> Visit:
+        visits.append(Visit(browser, address, theme, viewport))
+        return visits[-1]
+
+    yield open_page
+    for visited in visits:
+        visited.page.close()
+
+
+@pytest.mark.parametrize("origin", ["disk", "server"])
+def test_page_loads_whole_and_asks_for_nothing_elsewhere(page_name, origin, book, server, visit):
+    base = book.as_uri() + "/" if origin == "disk" else server
+    visited = visit(f"{base}{page_name}.html")
+    elsewhere = [url for url in visited.requests if not _is_of(url, base)]
+    assert not elsewhere
+    assert not visited.complaints
+    assert visited.finds(BAD_IMAGES) == []
+    assert visited.finds(RAW_TEX) == []
+    shown = visited.finds("() => document.querySelectorAll('article mjx-container').length")
+    written = visited.finds("() => document.querySelectorAll('article .math').length")
+    assert shown >= written
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_fits_a_phone_and_can_be_read(page_name, theme, book, visit):
+    visited = visit(f"{book.as_uri()}/{page_name}.html", theme, PHONE)
+    assert visited.finds("() => document.documentElement.dataset.theme") == theme
+    assert visited.finds("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    assert visited.finds(STICKING_OUT) == []
+    assert visited.finds(CONTRAST) >= 4.5
+
+
+@pytest.mark.parametrize("kind", ["table", "pre", "img.wide"])
+def test_what_is_wider_than_a_phone_scrolls_in_its_own_box(kind, book, visit):
+    visited = visit(f"{book.as_uri()}/notebooks/04_milr_module.html", "light", PHONE)
+    moved = visited.finds(f"""() => [...document.querySelectorAll('article {kind}')].map(part => {{
+      while (!['auto', 'scroll'].includes(getComputedStyle(part).overflowX))
+        if ((part = part.parentElement).tagName === 'ARTICLE') return 0;
+      part.scrollLeft = 1000;
+      return part.scrollLeft;
+    }})""")
+    assert max(moved) > 0
+    assert visited.finds("() => scrollX") == 0
+
+
+def test_first_page_leads_to_the_welcome(book, visit):
+    visited = visit((book / "index.html").as_uri())
+    visited.page.wait_for_url("**/book/welcome.html")
+    assert visited.page.locator("article h1").count() == 1
+
+
+def test_search_works_without_a_network(book, visit):
+    visited = visit(f"{book.as_uri()}/search.html?q=bottleneck")
+    visited.page.wait_for_selector("#search-results li")
+    assert all(_is_of(url, book.as_uri()) for url in visited.requests)
+
+
+def _is_of(url: str, base: str) -> bool:
+    return url.startswith(base) or urlsplit(url).scheme in ("data", "blob")
