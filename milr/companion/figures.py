@@ -93,7 +93,8 @@ def for_page(notebook: dict, results: Path, page_folder: Path) -> None:
 
     The page takes alt text and caption of a figure from its cell's metadata, whereas `save` can
     only write to the output's; so they are moved there, the line about the origin is added, and
-    the plotted numbers are copied from `results` to `page_folder/figures` for download.
+    pictures and plotted numbers are copied from `results` to `page_folder/figures`, for prose that
+    shows them and for download.
 
     Raises ValueError for a cell with two figures: a cell has one alt text and one caption.
     """
@@ -106,9 +107,9 @@ def for_page(notebook: dict, results: Path, page_folder: Path) -> None:
             raise ValueError(f"cell {number} shows {names}: give each figure a cell of its own")
         shown = found[0]
         name = shown["milr"]["name"]
-        target = page_folder / "figures" / f"{name}.npz"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(results / "figures" / f"{name}.npz", target)
+        (page_folder / "figures").mkdir(parents=True, exist_ok=True)
+        for file in (f"figures/{name}.png", f"figures/{name}.npz"):
+            shutil.copyfile(results / file, page_folder / file)
         size = "wide" if shown["width"] > PHONE_PIXELS else "narrow"
         cell["metadata"]["mystnb"] = {
             "image": {"alt": shown["alt"], "classes": size},

@@ -52,27 +52,54 @@ def main(words: list[str] | None = None) -> int:
         return _run(notebook, run, made_of, target.resolve(), label)
 
 
+class Failed(Exception):
+    """A cell of a notebook failed: its number in the notebook as committed, what, and where."""
+
+    def __init__(self, cell: int, what: str, trace: str = ""):
+        super().__init__(f"FAILED in cell {cell}: {strip_ansi(what)}")
+        self.trace = strip_ansi(trace)
+
+
 def execute(notebook: Path, target: Path, parameters: dict, label: str) -> None:
     """Execute a notebook to the file `target`, in its own folder, saying how far it is.
 
-    Raises what papermill and nbclient raise; `target` then holds the failed notebook, if any.
+    Raises Failed, naming the cell; `target` then holds the failed notebook if there is one.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    cells = len(json.loads(notebook.read_text())["cells"])
-    with progress.told(label, cells) as reached:
-        papermill.execute_notebook(
-            notebook,
-            target,
-            parameters,
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            autosave_cell_every=0,
-            cwd=notebook.parent,
-            kernel_manager_class=OwnKernelManager,
-            on_cell_start=lambda cell, cell_index: reached(min(cell_index + 1, cells)),
-        )
+    cells = json.loads(notebook.read_text())["cells"]
+    tagged = ("parameters" in cell["metadata"].get("tags", ()) for cell in cells)
+    injected = next((i for i, found in enumerate(tagged) if found), 0) if parameters else len(cells)
+    at = 0
+
+    def number(index: int) -> int:
+        return index if index > injected else index + 1
+
+    def start(cell: dict, cell_index: int) -> None:
+        nonlocal at
+        at = number(cell_index)
+        reached(at)
+
+    try:
+        with progress.told(label, len(cells)) as reached:
+            papermill.execute_notebook(
+                notebook,
+                target,
+                parameters,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                autosave_cell_every=0,
+                cwd=notebook.parent,
+                kernel_manager_class=OwnKernelManager,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                on_cell_start=start,
+            )
+    except PapermillExecutionError as error:
+        what = f"{error.ename}: {error.evalue}"
+        raise Failed(number(error.cell_index), what, "\n".join(error.traceback)) from error
+    except DeadKernelError as error:
+        raise Failed(at, "the kernel died (out of memory?)") from error
 
 
 def identity(notebook: Path, run: Run, results: Path) -> dict[str, str]:
@@ -102,12 +129,11 @@ def _run(notebook: Path, run: Run, made_of: dict, target: Path, label: str) -> i
         execute(notebook, unfinished, made_of["parameters"], label)
         os.replace(unfinished, target)
         manifest.write(target, made_of, time.monotonic() - start)
-    except PapermillExecutionError as error:
-        _report(label, f"cell {error.cell_index + 1}", f"{error.ename}: {error.evalue}", error)
-    except DeadKernelError as error:
-        _report(label, "a cell", f"its kernel died (out of memory?): {error}", None)
+    except Failed as error:
+        print(error.trace, file=sys.stderr)
+        print(f"{label}  {error}", file=sys.stderr, flush=True)
     except OSError as error:
-        _report(label, "its result", f"could not be written: {error}", None)
+        print(f"{label}  FAILED: its result could not be written: {error}", file=sys.stderr)
     else:
         seconds = progress.clock(time.monotonic() - start)
         print(f"{label}  done  {seconds}", file=sys.stderr, flush=True)
@@ -119,13 +145,8 @@ def _run(notebook: Path, run: Run, made_of: dict, target: Path, label: str) -> i
     return 1
 
 
-def _report(label: str, where: str, what: str, error: PapermillExecutionError | None) -> None:
-    if error:
-        print(_plain("\n".join(error.traceback)), file=sys.stderr)
-    print(f"{label}  FAILED in {where}: {_plain(what)}", file=sys.stderr, flush=True)
-
-
-def _plain(text: str) -> str:
+def strip_ansi(text: str) -> str:
+    """Return the text without colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
