@@ -71,9 +71,8 @@ def _fill(canvas, number, outlines, carriers=None):
     canvas[(stencil & cv2.LUT(canvas, lies_on)).view(bool)] = number
 
 
-def majority(canvas: np.ndarray) -> np.ndarray:
+def majority(parts: np.ndarray) -> np.ndarray:
     """Parts (size, size) that fill most of each pixel; of two halves the later part."""
-    parts = cv2.LUT(canvas, PART_OF)
     a, b, c, d = parts[::2, ::2], parts[::2, 1::2], parts[1::2, ::2], parts[1::2, 1::2]
     a, b, c, d = np.minimum(a, b), np.maximum(a, b), np.minimum(c, d), np.maximum(c, d)
     a, c, b, d = np.minimum(a, c), np.maximum(a, c), np.minimum(b, d), np.maximum(b, d)
@@ -107,7 +106,7 @@ def _branch(scene):
 
 def leaves(scene: Scene) -> list[Frame]:
     """Frames of the leaves, which grow along the branch: stalk at 0, tip at x = 1."""
-    frame, half = branch(scene)
+    frame, _ = branch(scene)
     rows = scene.rows["leaves"].reshape(-1, 8)
     count = 1 + int(LEAVES * rows[0, 6])
     found = []
@@ -117,13 +116,13 @@ def leaves(scene: Scene) -> list[Frame]:
         x = between(u[0], (0.14, 0.62)) * (1 if u[5] < 0.5 else -1)
         length = between(u[3], (0.11, 0.2))
         angle = side * between(u[2], (0.3, 1.3)) + (0 if x > 0 else np.pi - 2 * side * 0.8)
-        y = half * (1 + side)
+        y = 0.02 * (1 + side)
         found.append(frame.child(x, y, angle, length, length * between(u[4], (0.8, 1.2))))
     return found
 
 
 def _legs(scene):
-    frame, half = branch(scene)
+    frame, _ = branch(scene)
     body = scene.frames["body"]
     shapes = []
     for leg, x in ((-0.2, -0.024), (0.04, 0.024)):

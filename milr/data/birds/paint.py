@@ -84,9 +84,9 @@ class _Brush:
 
     def local(self, pixels, frame):
         """Local x and y of the pixels' centres, float32."""
-        y, x = np.divmod(pixels, self.width)
-        points = (np.stack([x, y]) + 0.5) / self.width
-        return frame.local(points).astype(np.float32)
+        y, x = np.divmod(pixels.astype(np.int32), self.width)
+        scale = np.float32(1 / self.width)
+        return frame.local(((x + np.float32(0.5)) * scale, (y + np.float32(0.5)) * scale))
 
     def shade(self, x, y, frame):
         """Brightness (n, 1) of a rounded part that fills -1 to 1 of x and y."""
@@ -217,5 +217,6 @@ def develop(sheet: np.ndarray, scene: Scene, seed: int) -> np.ndarray:
     # Three pixels wide: a colour reaches one pixel further, no more.
     image = cv2.GaussianBlur(image, (3, 3), max(between(u[6], BLUR), 0.05))
     grain = np.random.default_rng([seed, 1]).standard_normal(image.shape, np.float32)
-    image += between(u[7], NOISE).astype(np.float32) * grain
+    # A larger picture has finer grain, not more of it.
+    image += np.float32(between(u[7], NOISE) * min(1, 84 / size)) * grain
     return np.clip(image + 0.5, 0, 255).astype(np.uint8)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from .drawing import majority, regions
+from .drawing import FINE, PART_OF, majority, regions
 from .paint import colour, develop, outline
 from .scene import compose
 from .species import PARTS, Species, check
@@ -15,18 +16,32 @@ SMALLEST = 32
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture (H, W, 3) uint8 and what each of its pixels shows, labels (H, W) uint8."""
+    """A picture (H, W, 3) uint8 and what each of its pixels shows, labels (H, W) uint8.
+
+    `fine` (2 H, 2 W) uint8 are the labels as drawn, before each pixel went to its largest part.
+    """
 
     image: np.ndarray
     labels: np.ndarray
+    fine: np.ndarray
     species: Species
     seed: int
 
     def mask(self, *parts: str) -> np.ndarray:
         """Where any of the parts is seen, (H, W) bool. Raises ValueError for an unknown part."""
-        for part in parts:
-            check("part", part, PARTS)
-        return np.isin(self.labels, [PARTS.index(part) for part in parts])
+        return _is_any(self.labels, parts)
+
+    def extent(self, *parts: str) -> np.ndarray:
+        """Where any of the parts has the least share of the pixel, (H, W) bool."""
+        touched = _is_any(self.fine, parts)
+        height, width = self.labels.shape
+        return touched.reshape(height, FINE, width, FINE).any((1, 3))
+
+
+def _is_any(labels, parts):
+    for part in parts:
+        check("part", part, PARTS)
+    return np.isin(labels, [PARTS.index(part) for part in parts])
 
 
 def generate(
@@ -47,8 +62,8 @@ def generate(
         varies freely of that part as in the picture of this seed.
     remove: parts to leave out; what lies behind is seen. Patches go with what they lie on: the
         wing bar with the wing, breast and back with the belly, marking and eye with the head.
-    Everything else is equal pixel by pixel; at the border of a part its colour reaches two pixels
-    further than its mask, one by drawing and one by blur.
+    Everything else is equal pixel by pixel: nothing changes more than two pixels away from the
+    `extent` of what was or is changed, one for the outline and one for the blur.
 
     Raises ValueError for a size under 32, a negative seed, an unknown part, and a replacing
     species that is not defined by the part.
@@ -73,4 +88,5 @@ def generate(
     canvas = regions(scene, size, remove)
     sheet = colour(scene, canvas)
     outline(sheet, canvas)
-    return Drawing(develop(sheet, scene, seed), majority(canvas), species, seed)
+    fine = cv2.LUT(canvas, PART_OF)
+    return Drawing(develop(sheet, scene, seed), majority(fine), fine, species, seed)

@@ -12,7 +12,7 @@ import numpy as np
 from .species import ATTRIBUTES, PARTS, VALUES, attributes_of
 
 # How strongly each thing varies; widen to make the species harder to tell apart.
-BODY_LENGTH = (0.205, 0.255)  # half of it, in widths of the picture
+BODY_LENGTH = (0.215, 0.265)  # half of it, in widths of the picture
 MARGIN = 0.03  # kept free around the bird where it fits, in widths of the picture
 BODY_ANGLE = (0.1, 1.05)  # radians, from lying flat to upright
 ROLL = (-0.12, 0.12)
@@ -28,7 +28,7 @@ LIGHT_GAIN = (0.78, 1.12)
 LIGHT_TINT = 0.1
 SHADING = (0.2, 0.5)
 BLUR = (0.0, 0.55)  # standard deviation in pixels
-NOISE = (1.0, 7.0)  # standard deviation in steps of 256
+NOISE = (1.0, 7.0)  # standard deviation in steps of 256, at 84 pixels
 LEAVES = 6  # at most
 LEAF_BEFORE_BIRD = 0.25  # probability of each
 
@@ -67,8 +67,11 @@ class Frame:
         return points @ self.matrix.T + self.origin
 
     def local(self, points):
-        """Points (2, n) of the picture in local coordinates."""
-        return np.linalg.inv(self.matrix) @ (points - self.origin[:, None])
+        """Points of the picture, x and y (n,) each, in local coordinates (2, n)."""
+        (a, b), (c, d) = self.matrix.tolist()
+        x, y = (p - float(o) for p, o in zip(points, self.origin, strict=True))
+        scale = 1 / (a * d - b * c)
+        return np.stack([scale * (d * x - b * y), scale * (a * y - c * x)])
 
     def child(self, x, y, angle=0.0, sx=1.0, sy=1.0):
         """The frame at local (x, y), turned by angle, with units sx and sy."""
@@ -86,7 +89,7 @@ def frames(rows: dict[str, np.ndarray]) -> dict[str, Frame]:
     bird = Frame(np.diag([flip, 1.0]), np.zeros(2)).child(0, 0, roll)
     body = bird.child(0, 0, -angle, 1.0, between(pose[3], PLUMPNESS))
     # An upright bird carries its head above the shoulders, a flat one before them.
-    x, y = 0.95, -0.34 + 0.3 * angle
+    x, y = 0.95 + 0.1 * angle, -0.34 + 0.26 * angle
     cos, sin = np.cos(angle), np.sin(angle)
     radius = between(pose[4], HEAD_RADIUS)
     head = bird.child(
@@ -120,7 +123,7 @@ def _into_picture(body, head, u):
     """Scale and shift that put the bird, whatever its beak and tail, into the picture."""
     ends = np.vstack(
         [
-            body.place(np.array([(-2.1, -0.1), (-0.2, -0.5), (-0.2, 0.62), (0.6, 0.6)])),
+            body.place(np.array([(-2.2, -0.1), (-0.2, -0.5), (-0.2, 0.62), (0.6, 0.6)])),
             head.place(np.array([(2.45, 0.2), (0.0, -1.0), (0.0, 1.0)])),
         ]
     )

@@ -34,7 +34,7 @@ ATTRIBUTES = {
     "head marking shape": ("head marking", ("cap", "mask", "nape", "cheek")),
     "head marking colour": ("head marking", ("black", "white", "red", "yellow")),
     "head marking pattern": ("head marking", ("plain", "two-toned", "striped", "spotted")),
-    "breast shape": ("breast", ("bib", "spot", "band", "crescent")),
+    "breast shape": ("breast", ("bib", "spot", "band", "flank")),
     "breast colour": ("breast", ("red", "yellow", "blue", "black")),
     "breast pattern": ("breast", ("plain", "spotted", "streaked", "barred")),
     "wing bar shape": ("wing bar", ("band", "double", "panel", "edge")),
