@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 import yaml
 
-from milr.companion import figures, plots
+from milr.companion import figures, plots, stage
+from milr.companion.profiles import Run
 from milr.paths import ROOT
 
 matplotlib.use("Agg")
@@ -55,7 +56,7 @@ def book(tmp_path_factory) -> Path:
     with open(shared / "book.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (html / "index.html").exists():
-            _build(shared / "book-src", shared / "book")
+            _build(shared)
     return html
 
 
@@ -103,18 +104,19 @@ def toc_pages() -> list[str]:
     return [toc["root"], *chapters]
 
 
-def _build(source: Path, target: Path) -> None:
-    shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(ROOT / "book", source / "book")
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, source / name)
-    for page in toc_pages():
-        if page.startswith("notebooks/"):
-            _write_chapter(source, page)
+def _build(folder: Path) -> None:
+    """Stage the checkout as if nothing had been run yet, add stand-ins, and build the book."""
+    root, source, target = folder / "checkout", folder / "book-src", folder / "book"
+    for old in (root, source):
+        shutil.rmtree(old, ignore_errors=True)
+    _copy_checkout(root)
+    stage.stage(root, Run(profile="smoke"), source)
+    wanted = _wanted(source)
+    for path in sorted((source / "notebooks").glob("*.ipynb")):
+        _add_stand_ins(path, wanted)
     program = Path(sys.executable).with_name("jupyter-book")
     options = ["--path-output", str(target), "-W", "--keep-going", "-n", "--all"]
-    command = [str(program), "build", str(source), *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([program, "build", source, *options], capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(target, ignore_errors=True)
         lines = (done.stdout + done.stderr).splitlines()
@@ -122,26 +124,55 @@ def _build(source: Path, target: Path) -> None:
         pytest.fail("the book was not built:\n" + "\n".join(complaints[:30]), pytrace=False)
 
 
-def _write_chapter(source: Path, page: str) -> None:
-    name = page.removeprefix("notebooks/")
-    results = source.parent / "results" / name
+def _copy_checkout(root: Path) -> None:
+    shutil.copytree(ROOT / "book", root / "book")
+    (root / "notebooks").mkdir()
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, root / name)
+    for page in toc_pages():
+        if not page.startswith("notebooks/"):
+            continue
+        if (ROOT / f"{page}.ipynb").exists():
+            shutil.copy(ROOT / f"{page}.ipynb", root / f"{page}.ipynb")
+        else:
+            title = nbformat.v4.new_markdown_cell(f"# {page}")
+            nbformat.write(_notebook([title]), root / f"{page}.ipynb")
+
+
+def _wanted(source: Path) -> dict[str, dict[str, set[str]]]:
+    """What the pages want of each chapter's run: figures, and values with their format."""
+    prose = "".join(path.read_text() for path in sorted((source / "book").glob("*.md")))
+    wanted = {}
+    for path in sorted((source / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, 4).cells
+        text = "".join(cell.source + "\n" for cell in cells if cell.cell_type == "markdown")
+        values = re.findall(r"\{glue:text\}`(\w+:[^`]+)`", text)
+        values += re.findall(rf"{path.name}::(\w+:[^`]+)`", prose)
+        shown = re.findall(r"\bfigure-([a-z0-9_]+)", text + prose)
+        shown += re.findall(r"figures/(\w+)\.png", prose)
+        saved = set(re.findall(r'figures\.save\([^"]*"(\w+)"', _code_of(cells)))
+        names = set(shown)
+        if path.stem == "05_figures" and not saved:
+            saved = names  # the chapter is still to be written
+        wanted[path.stem] = {"values": set(values), "figures": names & saved}
+    return wanted
+
+
+def _add_stand_ins(path: Path, wanted: dict) -> None:
+    notebook, name, results = nbformat.read(path, 4), path.stem, path.parent.parent / "results"
     os.environ["MILR_RESULTS"], os.environ["MILR_NOTEBOOK"] = str(results), name
     try:
-        cells = [
-            nbformat.v4.new_markdown_cell(f"# {name}\n\n{MARKDOWN}"),
-            _code(CODE, "[0.1, 0.2]"),
-        ]
-        cells += [_figure_cell(f"{name}_{kind}", figure) for kind, figure in _figures().items()]
-        cells += [_glue_cell(key) for key in _keys_of(name)]
-        cells += [_figure_cell(shown, plots.diagram()) for shown in _pictures_of(name)]
+        cells = [nbformat.v4.new_markdown_cell(MARKDOWN), _code(CODE, {"text/plain": "[0.1, 0.2]"})]
+        for kind, figure in _figures().items():
+            cells.append(_figure_cell(f"stand_in_{name}_{kind}", figure))
+        for shown in sorted(wanted[name]["figures"]):
+            cells.append(_figure_cell(shown, plots.diagram()))
     finally:
         del os.environ["MILR_RESULTS"], os.environ["MILR_NOTEBOOK"]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-    figures.for_page(notebook, results, source / "notebooks")
-    (source / "notebooks").mkdir(exist_ok=True)
-    nbformat.write(notebook, source / f"{page}.ipynb")
+    cells += [_glue_cell(*value.split(":")) for value in sorted(wanted[name]["values"])]
+    notebook.cells += cells
+    figures.for_page(notebook, results, path.parent)
+    nbformat.write(notebook, path)
 
 
 def _figures() -> dict:
@@ -160,32 +191,27 @@ def _figure_cell(name: str, figure):
         caption="A stand-in with $K$ in its caption.",
     )  # fmt: skip
     data, metadata = picture._repr_mimebundle_()
-    return _code(f"figures.save({name})", data | {"text/plain": repr(picture)}, metadata)
+    return _code(f"figures.save(figure, {name!r})", data | {"text/plain": repr(picture)}, metadata)
 
 
-def _glue_cell(key: str):
+def _glue_cell(key: str, form: str):
+    value = {"s": "a word", "d": 3}.get(form[-1], 0.5)
     prefix = "application/papermill.record/"
     record = {"scrapbook": {"name": key, "mime_prefix": prefix}}
-    return _code(f"glue({key!r})", {f"{prefix}text/plain": repr("a word")}, record)
+    return _code(f"glue({key!r})", {f"{prefix}text/plain": repr(value)}, record)
 
 
-def _code(source: str, data, metadata: dict | None = None):
-    data = {"text/plain": data} if isinstance(data, str) else data
+def _code(source: str, data: dict, metadata: dict | None = None):
     output = nbformat.v4.new_output("display_data", data=data, metadata=metadata or {})
     return nbformat.v4.new_code_cell(source, execution_count=1, outputs=[output])
 
 
-def _keys_of(name: str) -> list[str]:
-    """The values of a chapter's run that the prose shows."""
-    return sorted(set(re.findall(rf"{name}\.ipynb::(\w+)", _prose())))
+def _notebook(cells: list):
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    return notebook
 
 
-def _pictures_of(name: str) -> list[str]:
-    """The figures that the prose shows; all stand-ins come from the last chapter."""
-    if name != "05_figures":
-        return []
-    return sorted(set(re.findall(r"\{figure\} \.\./notebooks/figures/(\w+)\.png", _prose())))
-
-
-def _prose() -> str:
-    return "".join(path.read_text() for path in sorted((ROOT / "book").glob("*.md")))
+def _code_of(cells: list) -> str:
+    return "".join(cell.source + "\n" for cell in cells if cell.cell_type == "code")
