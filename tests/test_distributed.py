@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from milr import distributed
+from milr.infonce import SeparableCritic, critic_bound
 
 STEPS = 4
 
@@ -27,13 +28,15 @@ class Network(nn.Module):
         return self.body(images).mean((2, 3))
 
 
-class Critic(nn.Module):
+class Embeddings(nn.Module):
+    """A critic whose forward pass is what data parallelism must see: the embeddings."""
+
     def __init__(self):
         super().__init__()
-        self.of_x, self.of_z = nn.Linear(6, 4), nn.Linear(5, 4)
+        self.critic = SeparableCritic(local=6, representation=5, width=4, hidden=8)
 
     def forward(self, x, z):
-        return self.of_x(x), self.of_z(z)
+        return self.critic.embed(x, z)
 
 
 def network_loss(network, images, targets):
@@ -44,17 +47,10 @@ def network_loss(network, images, targets):
     return nn.functional.cross_entropy(-torch.cdist(embeddings, means).square(), targets)
 
 
-def critic_loss(critic, x, z):
-    """InfoNCE, each pair's negatives taken from all processes."""
-    u, v = critic(distributed.share_of(x), distributed.share_of(z))
-    scores = distributed.gather(u) @ distributed.gather(v).T
-    return nn.functional.cross_entropy(scores, torch.arange(len(scores)))
-
-
-def batches(make_targets):
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(STEPS):
-        yield make_targets(generator)
+def critic_loss(embeddings, x, z):
+    """InfoNCE, each sample's negatives taken from all processes."""
+    u, v = embeddings(distributed.share_of(x), distributed.share_of(z))
+    return -critic_bound(embeddings.critic, distributed.gather(u), distributed.gather(v))
 
 
 def images_and_targets(generator):
@@ -63,15 +59,19 @@ def images_and_targets(generator):
 
 
 def pairs(generator):
+    """z, and local features of which the first of three locations tells z."""
     z = torch.randn(8, 5, generator=generator)
-    return torch.cat([z, torch.randn(8, 1, generator=generator)], 1), z
+    x = torch.randn(8, 3, 6, generator=generator)
+    x[:, 0, :5] = z
+    return x, z
 
 
 def train(fabric, module, loss_of, make_batch):
     distributed.synchronise(module)
     module, optimiser = fabric.setup(module, torch.optim.SGD(module.parameters(), lr=0.3))
     losses = []
-    for batch in batches(make_batch):
+    batch = make_batch(torch.Generator().manual_seed(1))
+    for _ in range(STEPS):
         loss = loss_of(module, *batch)
         optimiser.zero_grad()
         fabric.backward(loss)
@@ -83,11 +83,11 @@ def train(fabric, module, loss_of, make_batch):
 def train_both(processes):
     fabric = distributed.make_fabric("cpu", processes)
     torch.manual_seed(0)
-    network, critic = Network(), Critic()
+    network, embeddings = Network(), Embeddings()
     found = {
         "processes": fabric.world_size,
         "network": train(fabric, network, network_loss, images_and_targets),
-        "critic": train(fabric, critic, critic_loss, pairs),
+        "critic": train(fabric, embeddings, critic_loss, pairs),
     }
     return fabric, found
 
