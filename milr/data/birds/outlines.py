@@ -129,6 +129,7 @@ BEAK = {
     ),
 }
 BEAK_LENGTH = {"cone": 1.0, "dagger": 1.7, "hook": 1.0, "sickle": 1.45}
+BEAK_BEND = {"cone": 0.08, "dagger": 0.02, "hook": 0.3, "sickle": 0.62}  # of the tip, downwards
 TAIL = {
     "square": _arcs(
         [(-0.25, -0.15), (0.5, -0.2), (1.12, -0.25)], [(1.16, 0.25), (0.5, 0.2), (-0.25, 0.15)]

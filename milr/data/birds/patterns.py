@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .outlines import BEAK_LENGTH
+from .outlines import BEAK_BEND, BEAK_LENGTH
 from .scene import COLOUR_JITTER, Scene
 
 COLOURS = {
@@ -56,8 +56,8 @@ def jitter(row, strength=COLOUR_JITTER):
 
 
 def lines(t, share):
-    """1 on a share of every unit interval of t, else 0."""
-    return (t - np.floor(t) < share).astype(np.float32)
+    """Whether t lies in the first share of its unit interval."""
+    return t - np.floor(t) < share
 
 
 def _checks(x, y, share):
@@ -65,69 +65,57 @@ def _checks(x, y, share):
     row = np.floor(y)
     x = x + 0.5 * (row % 2)
     x, y = x - np.floor(x) - 0.5, y - row - 0.5
-    return (x * x + y * y < share).astype(np.float32)
+    return x * x + y * y < share
 
 
-def _breast_pattern(pattern, x, y, scene):
-    return {
-        "spotted": lambda: _checks(5.2 * x, 5.2 * y, 0.11),
-        "streaked": lambda: lines(5.2 * y + 1.2 * x, 0.36),
-        "barred": lambda: lines(5.2 * x, 0.36),
-    }[pattern]()
-
-
-def _wing_bar_pattern(pattern, x, y, scene):
-    return {
-        "two-toned": lambda: (y > 0.06).astype(np.float32),
-        "striped": lambda: lines(5.6 * x, 0.36),
-        "spotted": lambda: _checks(5.2 * x, 5.2 * y, 0.11),
-    }[pattern]()
-
-
-def _marking_pattern(pattern, x, y, scene):
-    return {
-        "two-toned": lambda: (x < -0.3).astype(np.float32),
-        "striped": lambda: lines(2.6 * x, 0.36),
-        "spotted": lambda: _checks(2.3 * x, 2.3 * y, 0.11),
-    }[pattern]()
-
-
-def _beak_pattern(pattern, x, y, scene):
-    along = x / BEAK_LENGTH[scene.values["beak shape"]]
-    bend = {"hook": 0.3, "sickle": 0.62, "cone": 0.08, "dagger": 0.02}[scene.values["beak shape"]]
-    return {
-        "tipped": lambda: (along > 0.58).astype(np.float32),
-        "two-toned": lambda: (y > bend * along * np.abs(along)).astype(np.float32),
-        "ringed": lambda: ((along > 0.28) & (along < 0.56)).astype(np.float32),
-    }[pattern]()
-
-
-def _tail_pattern(pattern, x, y, scene):
-    return {
-        "tipped": lambda: (x > 0.78).astype(np.float32),
-        "barred": lambda: lines(4.2 * x, 0.42),
-        "edged": lambda: (np.abs(y) > 0.12 + 0.04 * x).astype(np.float32),
-    }[pattern]()
-
-
+# part -> pattern -> where it shows the second colour, from coordinates in the part's frame; for
+# the beak x runs from 0 at its base to 1 at its tip, and y = 0 follows its bend.
 PATTERNS = {
-    "breast": _breast_pattern,
-    "wing bar": _wing_bar_pattern,
-    "head marking": _marking_pattern,
-    "beak": _beak_pattern,
-    "tail": _tail_pattern,
+    "breast": {
+        "spotted": lambda x, y: _checks(5.2 * x, 5.2 * y, 0.11),
+        "streaked": lambda x, y: lines(5.2 * y + 1.2 * x, 0.36),
+        "barred": lambda x, y: lines(5.2 * x, 0.36),
+    },
+    "wing bar": {
+        "two-toned": lambda x, y: y > 0.06,
+        "striped": lambda x, y: lines(5.6 * x, 0.36),
+        "spotted": lambda x, y: _checks(5.2 * x, 5.2 * y, 0.11),
+    },
+    "head marking": {
+        "two-toned": lambda x, y: x < -0.3,
+        "striped": lambda x, y: lines(2.6 * x, 0.36),
+        "spotted": lambda x, y: _checks(2.3 * x, 2.3 * y, 0.11),
+    },
+    "beak": {
+        "tipped": lambda x, y: x > 0.58,
+        "two-toned": lambda x, y: y > 0,
+        "ringed": lambda x, y: (x > 0.28) & (x < 0.56),
+    },
+    "tail": {
+        "tipped": lambda x, y: x > 0.78,
+        "barred": lambda x, y: lines(4.2 * x, 0.42),
+        "edged": lambda x, y: np.abs(y) > 0.12 + 0.04 * x,
+    },
 }
 
 
-def patch(part, scene, x, y):
-    """Colour (n, 3) of a part that has attributes."""
+def patch(part: str, scene: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Colour (n, 3) of a part that has attributes, at coordinates (n,) in its frame."""
     colour = scene.values[f"{part} colour"]
     pattern = scene.values[f"{part} pattern"]
     base = np.asarray(COLOURS[colour]) + jitter(scene.rows[part])
     if pattern == "plain":
         return np.broadcast_to(base.astype(np.float32), (x.size, 3))
-    mix = PATTERNS[part](pattern, x, y, scene)[:, None]
-    return (base + mix * (np.asarray(SECOND[colour]) - base)).astype(np.float32)
+    if part == "beak":
+        x, y = along_beak(scene.values["beak shape"], x, y)
+    second = np.asarray(SECOND[colour], float)
+    return np.where(PATTERNS[part][pattern](x, y)[:, None], second, base).astype(np.float32)
+
+
+def along_beak(shape, x, y):
+    """Coordinates along a beak and away from its middle line."""
+    x = x / BEAK_LENGTH[shape]
+    return x, y - BEAK_BEND[shape] * x * np.abs(x)
 
 
 def plumage(part: str, scene: Scene) -> np.ndarray:

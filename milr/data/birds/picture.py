@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import cv2
 import numpy as np
@@ -65,28 +66,39 @@ def generate(
     Everything else is equal pixel by pixel: nothing changes more than two pixels away from the
     `extent` of what was or is changed, one for the outline and one for the blur.
 
-    Raises ValueError for a size under 32, a negative seed, an unknown part, and a replacing
-    species that is not defined by the part.
+    Raises ValueError for a size under 32, a seed that is no whole number from 0 up, an unknown
+    part, and a replacing species that is not defined by the part.
     """
-    if size < SMALLEST:
-        raise ValueError(f"size={size} is too small to draw a bird: give {SMALLEST} or more")
-    if seed < 0:
-        raise ValueError(f"seed={seed} is negative: give a whole number from 0 up")
-    if isinstance(remove, str):
-        raise ValueError(f"remove={remove!r} is one name: give a sequence, such as ({remove!r},)")
-    for part in remove:
-        check("part in remove", part, PARTS[1:])
     replace = replace or {}
-    for part, other in replace.items():
-        check("part in replace", part, PARTS)
-        if isinstance(other, Species) and part not in other.defining:
-            raise ValueError(
-                f"{other.name} cannot lend its {part}: species of its world are defined by "
-                f"{', '.join(other.defining)} alone; give a seed or a species of another world"
-            )
+    _check(seed, size, replace, remove)
     scene = compose(species, seed, replace)
     canvas = regions(scene, size, remove)
     sheet = colour(scene, canvas)
     outline(sheet, canvas)
     fine = cv2.LUT(canvas, PART_OF)
     return Drawing(develop(sheet, scene, seed), majority(fine), fine, species, seed)
+
+
+def _check(seed, size, replace, remove):
+    """Refuse what `generate` can't draw."""
+    if size < SMALLEST:
+        raise ValueError(f"size={size} is too small to draw a bird: give {SMALLEST} or more")
+    _check_seed("seed", seed)
+    if isinstance(remove, str):
+        raise ValueError(f"remove={remove!r} is one name: give a sequence, such as ({remove!r},)")
+    for part in remove:
+        check("part in remove", part, PARTS[1:])
+    for part, other in replace.items():
+        check("part in replace", part, PARTS)
+        if not isinstance(other, Species):
+            _check_seed(f"replace[{part!r}]", other)
+        elif part not in other.defining:
+            raise ValueError(
+                f"{other.name} cannot lend its {part}: species of its world are defined by "
+                f"{', '.join(other.defining)} alone; give a seed or a species of another world"
+            )
+
+
+def _check_seed(what, given):
+    if not isinstance(given, Integral) or given < 0:
+        raise ValueError(f"{what}={given!r} is no seed: give a whole number from 0 up")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .species import ATTRIBUTES, PARTS, VALUES, attributes_of
+from .species import ATTRIBUTES, PARTS, VALUES, Species, attributes_of
 
 # How strongly each thing varies; widen to make the species harder to tell apart.
 BODY_LENGTH = (0.215, 0.265)  # half of it, in widths of the picture
@@ -81,7 +81,7 @@ class Frame:
 
 
 def frames(rows: dict[str, np.ndarray]) -> dict[str, Frame]:
-    """Where everything is, from the rows "pose", "tail", "wing", "beak"."""
+    """Where everything is, from the rows "pose", "tail" and "wing"."""
     pose = rows["pose"]
     angle = between(pose[0], BODY_ANGLE)
     flip = -1.0 if pose[1] < 0.5 else 1.0
@@ -96,14 +96,13 @@ def frames(rows: dict[str, np.ndarray]) -> dict[str, Frame]:
         x * cos + y * sin, y * cos - x * sin, between(pose[5], HEAD_ANGLE), radius, radius
     )
     size, shift = _into_picture(body, head, pose[6:9])
-    body, head, bird = (Frame(f.matrix * size, f.origin * size + shift) for f in (body, head, bird))
+    body, head = (Frame(f.matrix * size, f.origin * size + shift) for f in (body, head))
     tail = rows["tail"]
     wing = rows["wing"]
     return {
-        "bird": bird,
         "body": body,
         "head": head,
-        "beak": head.child(0.86, 0.1, 0.0, 1.0, 1.0),
+        "beak": head.child(0.86, 0.1),
         "tail": body.child(
             -0.9, -0.04, np.pi + between(tail[4], TAIL_ANGLE), between(tail[5], TAIL_LENGTH), -1.0
         ),
@@ -147,12 +146,12 @@ def compose(species, seed: int, exchanged) -> Scene:
     rows = dict(zip(ROWS, table(seed), strict=True))
     values = {}
     for part, other in exchanged.items():
-        if not hasattr(other, "values"):
+        if not isinstance(other, Species):
             rows[part] = table(other)[ROWS.index(part)]
     for part in PARTS:
         values |= free_values(part, rows[part])
     values |= species.values
     for part, other in exchanged.items():
-        if hasattr(other, "values"):
+        if isinstance(other, Species):
             values |= {name: other.values[name] for name in attributes_of(part)}
     return Scene(rows, values, frames(rows))
