@@ -92,7 +92,7 @@ def execute(notebook: Path, target: Path, parameters: dict, label: str) -> None:
                 autosave_cell_every=0,
                 cwd=notebook.parent,
                 kernel_manager_class=OwnKernelManager,
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
                 on_cell_start=start,
             )
     except PapermillExecutionError as error:

@@ -1,0 +1,32 @@
+"""A person sees which cell is running, on a terminal and in a log."""
+
+import io
+
+from milr.companion import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_log_gets_a_line_for_each_cell():
+    log = io.StringIO()
+    with progress.told("[2/4] birds", 12, log) as reached:
+        reached(5)
+        reached(6)
+    assert log.getvalue().splitlines() == [
+        "[2/4] birds  cell 5/12  0:00", "[2/4] birds  cell 6/12  0:00",
+    ]  # fmt: skip
+
+
+def test_a_terminal_gets_one_line_that_is_renewed_and_cleared():
+    terminal = Terminal()
+    with progress.told("birds", 2, terminal) as reached:
+        reached(1)
+    assert "\n" not in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_a_time_is_written_as_people_do():
+    assert [progress.clock(seconds) for seconds in (0, 59.9, 125)] == ["0:00", "0:59", "2:05"]

@@ -1,0 +1,242 @@
+"""`make reproduce` runs what is out of date, in order, and publishes nothing that is stale."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from milr.companion import manifest, reproduce, stage
+from milr.companion.profiles import Run
+from milr.files import hold
+from milr.paths import ROOT
+
+
+@pytest.fixture
+def make(checkout, capfd, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+
+    def call(*words):
+        code = reproduce.main(["--root", str(checkout.root), "--profile", "quick", *words])
+        said = capfd.readouterr()
+        return code, said.out + said.err
+
+    return call
+
+
+def statuses(said):
+    return dict(re.findall(r"^(a_first|b_second) +(done|up to date|failed|not \w+) ", said, re.M))
+
+
+# A clock of its own, since files that are written at once have the same time.
+clock = itertools.count(int(time.time()) + 1000, 10)
+
+
+def touch(path):
+    now = next(clock)
+    os.utime(path, (now, now))
+
+
+def test_a_book_from_nothing_to_a_failure(checkout, make):
+    code, said = make()
+    assert code == 0, said
+    assert statuses(said) == {"a_first": "done", "b_second": "done"}
+    assert said.index("[1/2] a_first  done") < said.index("[2/2] b_second  cell")
+    page = stage.page(checkout.run)
+    assert str(os.path.relpath(page)) in said
+    assert "10" in (page.parent / "notebooks/a_first.html").read_text()
+
+    code, said = make()
+    assert code == 0 and "Nothing has changed" in said
+    assert statuses(said) == {"a_first": "up to date", "b_second": "up to date"}
+
+    built = page.stat().st_mtime_ns
+    checkout.notebook(checkout.second, ["print(steps)", "raise ValueError('no')"], ["a_first"])
+    touch(checkout.second)
+    code, said = make()
+    assert code != 0
+    assert "[2/2] b_second  FAILED in cell 4: ValueError: no" in said
+    assert statuses(said) == {"a_first": "up to date", "b_second": "failed"}
+    assert page.stat().st_mtime_ns == built
+    code, said = make("--step", "book")
+    assert code == 1 and "page b_second can't be shown: it was not executed" in said
+
+
+def test_only_what_changed_and_its_dependants_run_again(checkout, make):
+    quick = checkout.root / "notebooks/profiles/quick.yml"
+    todo = rules_todo(checkout)
+    assert todo() == {"a_first", "b_second"}
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
+    assert todo() == set()
+    touch(checkout.second)
+    assert todo() == {"b_second"}
+    touch(checkout.first)
+    assert todo() == {"a_first", "b_second"}
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
+    assert todo() == set()
+    quick.write_text(quick.read_text().replace("common: {steps: 5}", "b_second: {steps: 6}"))
+    assert todo() == {"a_first", "b_second"}
+    quick.write_text("a_first: {rate: 1}\ncommon: {steps: 5}\nb_second: {seed: 0}\n")
+    assert todo() == set()
+    quick.write_text("a_first: {rate: 1}\ncommon: {steps: 5}\nb_second: {limit: 2}\n")
+    assert todo() == {"b_second"}
+
+
+def pretend_executed(checkout, notebook):
+    path = checkout.executed(notebook)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(notebook.read_text())
+    manifest.write(path, manifest.ingredients(notebook, checkout.run), 1)
+    path.with_suffix(".valid").write_text(manifest.digest(path))
+    for file in (path, path.with_suffix(".valid")):
+        touch(file)
+
+
+def rules_todo(checkout):
+    def todo():
+        folder = checkout.run.folder
+        (folder / "notebooks").mkdir(parents=True, exist_ok=True)
+        chosen = reproduce.choose(checkout.root, [])
+        (folder / "rules.mk").write_text(reproduce.rules(chosen, checkout.run))
+        said = subprocess.run(
+            ["make", "-n", "-f", "rules.mk"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout
+        return set(re.findall(r"companion\.run .*?(a_first|b_second)\.ipynb", said))
+
+    return todo
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda executed: executed.unlink(), "it was not executed"),
+        (lambda executed: executed.with_suffix(".json").unlink(), "it was not executed"),
+        (lambda executed: executed.write_text("{}"), "the executed notebook was changed"),
+        (lambda executed: executed.with_suffix(".valid").unlink(), "it was not validated"),
+    ],
+)
+def test_a_page_without_its_proofs_is_refused(checkout, spoil, named):
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
+    stage.refuse_stale([checkout.first, checkout.second], checkout.run)
+    spoil(checkout.executed(checkout.second))
+    with pytest.raises(stage.Refused, match=f"page b_second can't be shown: {named}"):
+        stage.refuse_stale([checkout.first, checkout.second], checkout.run)
+
+
+def test_a_page_is_stale_once_its_notebook_or_one_that_it_needs_was_changed(checkout):
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
+    checkout.notebook(checkout.first, ["print(steps)"])
+    assert "another version of the notebook" in manifest.stale(checkout.first, checkout.run)
+    assert manifest.stale(checkout.second, checkout.run) == ""
+    pretend_executed(checkout, checkout.first)
+    assert "a notebook that it uses" in manifest.stale(checkout.second, checkout.run)
+
+
+def test_stored_reference_outputs_do_not_make_a_page_stale(checkout):
+    pretend_executed(checkout, checkout.first)
+    content = json.loads(checkout.first.read_text())
+    content["cells"][2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "6\n"}]
+    checkout.first.write_text(json.dumps(content))
+    assert manifest.stale(checkout.first, checkout.run) == ""
+
+
+def test_changed_code_makes_all_pages_stale(checkout, monkeypatch):
+    pretend_executed(checkout, checkout.first)
+    monkeypatch.setattr(manifest, "sources_digest", lambda: "other")
+    assert "another version of the code" in manifest.stale(checkout.first, checkout.run)
+
+
+def test_chapters_that_were_not_run_say_so(checkout):
+    pretend_executed(checkout, checkout.first)
+    source = checkout.run.folder / "book-src"
+    assert stage.stage(checkout.root, checkout.run, source) == ["b_second"]
+    assert "Not run" in (source / "notebooks/b_second.ipynb").read_text()
+    assert "Not run" not in (source / "notebooks/a_first.ipynb").read_text()
+
+
+def test_what_was_said_to_the_person_who_watched_is_not_on_the_page(checkout):
+    pretend_executed(checkout, checkout.first)
+    path = checkout.executed(checkout.first)
+    content = json.loads(path.read_text())
+    content["cells"][2]["outputs"] = [
+        {"output_type": "stream", "name": name, "text": f"to {name}"}
+        for name in ("stdout", "stderr")
+    ]
+    path.write_text(json.dumps(content))
+    manifest.write(path, manifest.ingredients(checkout.first, checkout.run), 1)
+    path.with_suffix(".valid").write_text(manifest.digest(path))
+    stage.stage(checkout.root, checkout.run, checkout.run.folder / "book-src")
+    page = (checkout.run.folder / "book-src/notebooks/a_first.ipynb").read_text()
+    assert "to stdout" in page and "to stderr" not in page
+
+
+def test_needed_notebooks_come_along_and_first(checkout):
+    chosen = reproduce.choose(checkout.root, ["b_second"])
+    assert [path.stem for path in chosen] == ["a_first", "b_second"]
+
+
+def test_notebooks_that_need_each_other_are_refused(checkout, make):
+    checkout.notebook(checkout.first, ["print(1)"], needs=["b_second"])
+    code, said = make()
+    assert code == 2 and "refused: notebooks need each other: " in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(["--only", "c_third"], "no notebook 'c_third'; there are a_first, b_second"),
+     (["--seed", "x"], "invalid int"), (["--data", "cats"], "birds")],
+)  # fmt: skip
+def test_unknown_words_are_refused(make, capfd, words, named):
+    try:
+        code, said = make(*words)
+    except SystemExit as stopped:
+        code, said = stopped.code, capfd.readouterr().err
+    assert code == 2 and named in said
+
+
+def test_a_second_run_in_the_same_folder_waits(checkout, make):
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
+    with hold(checkout.run.folder / ".lock", ""):
+        words = [sys.executable, "-m", "milr.companion.reproduce", "--root", str(checkout.root),
+                 "--profile", "quick", "--step", "book"]  # fmt: skip
+        other = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        first = other.stderr.readline()
+        assert other.poll() is None
+        checkout.executed(checkout.first).with_suffix(".valid").unlink()
+    said = other.communicate(timeout=60)[1]
+    assert "another run works in" in first
+    assert "it was not validated" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("", 1), (" -j2 --jobserver-auth=3,4", 2), ("ks -j16 --jobserver-auth=3,4 -- SEED=3", 16),
+     (" -j", 0), ("-- PROFILE=quick", 1), ("k -- DATA=birds", 1)],
+)  # fmt: skip
+def test_the_number_of_jobs_is_read_from_makes_flags(flags, expected):
+    assert reproduce.jobs(flags) == expected
+
+
+def test_threads_are_shared_out(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(reproduce, "cores", lambda: 8)
+    assert [reproduce.threads(count)["OMP_NUM_THREADS"] for count in (1, 2, 3, 16)] == [
+        "8", "4", "2", "1",
+    ]  # fmt: skip
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert reproduce.threads(1)["OMP_NUM_THREADS"] == "3"
+
+
+def test_each_run_has_a_folder_of_its_own():
+    runs = [Run(), Run(data="cub"), Run(seed=1), Run(profile="smoke")]
+    assert len({run.folder for run in runs}) == 4

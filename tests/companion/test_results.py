@@ -1,0 +1,46 @@
+"""Numbers are written down as evidence, whole, and refused if they say nothing."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from milr.companion import results
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MILR_RESULTS", str(tmp_path))
+    monkeypatch.setenv("MILR_NOTEBOOK", "03_network")
+    monkeypatch.setenv("MILR_PROFILE", "full")
+    return tmp_path / "results"
+
+
+def test_results_of_a_notebook_add_up_in_its_file(folder):
+    results.record("accuracy", np.float32(0.5), interval=(0.25, np.float64(0.75)), unit="%")
+    results.record("species", 120)
+    kept = json.loads((folder / "03_network.json").read_text())
+    assert kept["profile"] == "full" and kept["notebook"] == "03_network"
+    assert kept["values"] == {
+        "accuracy": {"value": 0.5, "interval": [0.25, 0.75], "unit": "%"},
+        "species": {"value": 120, "interval": None, "unit": ""},
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "named"),
+    [(math.nan, None, "not finite"), (1.0, (0.0, math.inf), "not finite"),
+     (2.0, (0.0, 1.0), "does not lie in its interval"), (0.5, (1.0, 0.0), "does not lie")],
+)  # fmt: skip
+def test_numbers_that_say_nothing_are_refused(folder, value, interval, named):
+    with pytest.raises(ValueError, match=named):
+        results.record("accuracy", value, interval)
+    assert not folder.exists()
+
+
+def test_the_page_gets_the_number_and_its_interval(folder, monkeypatch):
+    glued = {}
+    monkeypatch.setattr(results, "glue", lambda key, value, display: glued.update({key: value}))
+    results.record("accuracy", 0.5, interval=(0.25, 0.75))
+    assert glued == {"accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75}
