@@ -1,0 +1,78 @@
+"""What the prose says about the repository is so."""
+
+import ast
+import re
+
+import pytest
+import yaml
+
+from milr.paths import ROOT
+
+LEAVES = ("paths", "files", "cache", "distributed")
+METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "fitting", "explainer", "__init__")
+ARROW = (LEAVES, METHOD, ("data",), ("models",), ("evaluation",))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
+
+
+def test_tree_in_contributing_is_the_tree():
+    block = re.findall(r"```\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[0]
+    folder, named = ROOT, []
+    for line in block.splitlines():
+        names = line[:22].split()
+        folder = ROOT / "milr" if line.startswith(" ") else ROOT
+        named += [folder / name for name in names]
+    assert [path for path in named if not path.exists()] == []
+    modules = {path for path in (ROOT / "milr").glob("*.py") if path.stem != "__init__"}
+    assert modules <= set(named)
+
+
+def test_imports_never_turn_back():
+    rank = {name: index for index, group in enumerate(ARROW) for name in group}
+    wrong = []
+    for path in sorted((ROOT / "milr").rglob("*.py")):
+        part = path.relative_to(ROOT / "milr").parts[0].removesuffix(".py")
+        for used in _imported(path):
+            if used == part or (part == "companion" and used in LEAVES):
+                continue
+            if part == "companion" or used not in rank or rank[used] > rank[part]:
+                wrong.append(f"{path.relative_to(ROOT)} imports {used}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_and_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    code = "\n".join(re.findall(r"```bash\n.*?```|`[^`\n]+`", text, re.DOTALL))
+    assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= rules
+    files = re.findall(r"`((?:milr|book|notebooks|tests)/[\w/.]+\w)`", text)
+    assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = {toc["root"]} | {page["file"] for part in toc["parts"] for page in part["chapters"]}
+    prose = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    chapters = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert prose | chapters <= listed
+
+
+def test_every_cited_work_is_in_the_bibliography():
+    known = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text()))
+    sources = [*PAGES, *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    text = "".join(path.read_text() for path in sources)
+    cited = {key for keys in re.findall(r"\{cite:\w\}`([\w,]+)`", text) for key in keys.split(",")}
+    assert cited and cited <= known
+
+
+def _imported(path) -> set[str]:
+    """Parts of milr that a module imports, anywhere in it."""
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "milr":
+            names = {alias.name for alias in node.names}
+            public = {name for name in names if name[0].isupper()}
+            parts |= (names - public) | ({"__init__"} if public else set())
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("milr."):
+            parts.add(node.module.split(".")[1])
+    return parts
