@@ -64,7 +64,7 @@ def test_another_process_draws_the_same_bytes():
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(RuntimeError, match="negative"):
+    with pytest.raises(RuntimeError, match="seed=-1 is no seed"):
         empty = np.zeros((1, 84, 84, 3), np.uint8)
         loading._draw_elsewhere([(ALL[0], -1)], 84, empty, empty[..., 0].copy())
 
@@ -224,6 +224,7 @@ def _colour(drawing, part):
         (lambda s: birds.generate(s, 0, size=31), "size=31 is too small.*32"),
         (lambda s: birds.generate(s, -1), "seed=-1"),
         (lambda s: birds.generate(s, 0, replace={"bill": s}), "'bill'; allowed: background, "),
+        (lambda s: birds.generate(s, 0, replace={"tail": "red"}), "'red' is no seed"),
         (lambda s: birds.generate(s, 0, replace={"tail": s}), "cannot lend its tail"),
         (lambda s: birds.generate(s, 0, remove=("background",)), "allowed: branch"),
         (lambda s: birds.generate(s, 0, remove="beak"), "remove='beak' is one name"),
