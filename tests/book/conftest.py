@@ -146,8 +146,8 @@ def _wanted(source: Path) -> dict[str, dict[str, set[str]]]:
     for path in sorted((source / "notebooks").glob("*.ipynb")):
         cells = nbformat.read(path, 4).cells
         text = "".join(cell.source + "\n" for cell in cells if cell.cell_type == "markdown")
-        values = re.findall(r"\{glue:text\}`(\w+:[^`]+)`", text)
-        values += re.findall(rf"{path.name}::(\w+:[^`]+)`", prose)
+        values = re.findall(r"\{glue:text\}`([\w.]+:[^`]+)`", text)
+        values += re.findall(rf"{path.name}::([\w.]+:[^`]+)`", prose)
         shown = re.findall(r"\bfigure-([a-z0-9_]+)", text + prose)
         shown += re.findall(r"figures/(\w+)\.png", prose)
         saved = set(re.findall(r'figures\.save\([^"]*"(\w+)"', _code_of(cells)))
