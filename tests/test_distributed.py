@@ -107,31 +107,18 @@ def environment():
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def run(command):
-    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-
-
-@pytest.fixture(scope="module")
-def of_one_process():
-    return train_both(processes=1)[1]
-
-
-def test_two_processes_learn_what_one_learns(tmp_path, of_one_process):
-    out = tmp_path / "found.pt"
-    run([sys.executable, __file__, str(out)])
-    assert_same_learning(torch.load(out, weights_only=True), of_one_process)
-
-
-def test_fabric_run_starts_the_same_training(tmp_path, of_one_process):
+def test_two_processes_started_by_fabric_run_learn_what_one_learns(tmp_path):
+    # That a script starts its second process itself is tested with the network's training.
     out = tmp_path / "found.pt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     fabric_run = "from lightning_fabric.cli import _main; _main()"
     options = ["--accelerator=cpu", "--devices=2", f"--main-port={port}"]
-    run([sys.executable, "-c", fabric_run, "run", *options, __file__, str(out)])
-    assert_same_learning(torch.load(out, weights_only=True), of_one_process)
+    command = [sys.executable, "-c", fabric_run, "run", *options, __file__, str(out)]
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert_same_learning(torch.load(out, weights_only=True), train_both(processes=1)[1])
 
 
 def test_one_process_gathers_and_synchronises_nothing():

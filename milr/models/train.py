@@ -30,9 +30,12 @@ from milr.models.learner import Learner
 from milr.models.prototypical import PrototypicalNetwork, evaluate
 from milr.models.settings import DATA, Training, load_sets, recipe
 
-SOURCES = tuple(
-    Path(__file__).parent / name
-    for name in ("train.py", "learner.py", "prototypical.py", "augmentation.py")
+_MILR = Path(__file__).parent.parent
+# What the weights depend on, beside the settings and the images.
+SOURCES = (
+    *(_MILR / "models" / f"{name}.py" for name in ("train", "learner", "prototypical")),
+    _MILR / "models" / "augmentation.py",
+    *(_MILR / "data" / f"{name}.py" for name in ("images", "episodes")),
 )
 CHECKPOINT_SECONDS = 30.0
 
@@ -63,7 +66,7 @@ def train(
         "sources": SOURCES,
         "data": f"{sets['train'].digest} {sets['validation'].digest}",
     }
-    made = _once(fabric, place, lambda: _fit(fabric, settings, sets, place))
+    made = once(fabric, "network", place, lambda: _fit(fabric, settings, sets, place))
     with torch.random.fork_rng():
         network = PrototypicalNetwork(settings.backbone, settings.metric)
     network.load_state_dict(made["network"])
@@ -77,7 +80,7 @@ def _what_counts(settings: Training, fabric: Fabric) -> dict:
     return config
 
 
-def _once(fabric: Fabric, place: dict, make: Callable[[], dict]) -> dict:
+def once(fabric: Fabric, name: str, place: dict, make: Callable[[], dict]) -> dict:
     """`cache.cached` for all processes: the first one looks it up, all of them make it."""
     if not fabric.is_global_zero:
         found = fabric.broadcast(None)
@@ -89,7 +92,7 @@ def _once(fabric: Fabric, place: dict, make: Callable[[], dict]) -> dict:
         fabric.broadcast(None)
         return make()
 
-    found = cache.cached("network", make=make_with_all, **place)
+    found = cache.cached(name, make=make_with_all, **place)
     return found if missed else fabric.broadcast(found)
 
 
