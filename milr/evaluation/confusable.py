@@ -108,3 +108,25 @@ def by_attribute(
             found.append(accuracies(model, embeddings, first(episodes, drawn)))
         table.append(torch.cat(found))
     return torch.stack(table)
+
+
+def by_pair(
+    model: PrototypicalNetwork,
+    images: ImageSet,
+    queries: int = 5,
+    episodes: int = 20,
+    seed: int = 0,
+) -> Tensor:
+    """Accuracy of telling each two classes apart, (classes, classes), symmetric, 1 for a = b.
+
+    Two ways, one shot, as in `by_attribute`; for any set, such as photographs.
+    """
+    embeddings = embed(model, images.images)
+    count = len(images.classes)
+    table = torch.eye(count)
+    for a in range(count):
+        for b in range(a):
+            drawn = stream(images.targets, 2, 1, queries, seed, (a, b))
+            found = accuracies(model, embeddings, first(episodes, drawn)).mean()
+            table[a, b] = table[b, a] = found
+    return table

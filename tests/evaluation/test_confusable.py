@@ -65,3 +65,12 @@ def test_an_error_counts_for_the_attribute_in_which_the_two_differ():
     found = confusable.by_attribute(Reader(), families, 4, queries=2, episodes=5)
     assert found.shape == (3, 10)
     assert found.mean(1).tolist() == [0.5, 1.0, 1.0]
+
+
+def test_pairs_that_look_alike_stand_out():
+    families = written(confusable.load(SPECIES[:1], per_species=3, size=32))
+    families.images[families.targets == 2, 0, 0, 0] = 1
+    found = confusable.by_pair(Reader(), families, queries=2, episodes=3)
+    expected = torch.ones(4, 4)
+    expected[1, 2] = expected[2, 1] = 0.5
+    assert torch.equal(found, expected)
