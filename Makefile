@@ -82,7 +82,7 @@ clean: ## remove what was computed: build/, with the trained weights
 	rm -rf build
 
 data-cub: $(READY) ## download the CUB photographs (1.1 GB) to the data folder
-	@$(RUN_PYTHON) -m milr.data.cub
+	@$(RUN_PYTHON) -m milr.data.download cub
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock
 	$(VENV)/bin/uv pip compile pyproject.toml --group book --group dev --universal \

@@ -1,6 +1,7 @@
 """Tell a person which notebook and cell of how many is running, and for how long."""
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -18,7 +19,8 @@ def told(label: str, cells: int, stream=None) -> Iterator[Callable[[int], None]]
     and now and then for a cell that takes long.
     """
     stream = stream or sys.stderr
-    terminal = stream.isatty()
+    # Notebooks that run side by side share the terminal, so `reproduce` calls it dumb.
+    terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     start = time.monotonic()
     current = [0]
     done = threading.Event()
@@ -35,8 +37,9 @@ def told(label: str, cells: int, stream=None) -> Iterator[Callable[[int], None]]
             show()
 
     def reached(cell: int) -> None:
-        current[0] = cell
-        show()
+        if cell != current[0]:
+            current[0] = cell
+            show()
 
     threading.Thread(target=tick, daemon=True).start()
     try:

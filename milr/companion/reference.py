@@ -11,7 +11,7 @@ import nbformat
 
 from milr.companion import manifest
 from milr.companion.profiles import Run
-from milr.companion.run import execute, identity
+from milr.companion.run import Failed, execute, identity
 from milr.companion.validate import problems
 from milr.paths import ROOT, build_root
 
@@ -66,7 +66,11 @@ def main(words: list[str] | None = None) -> int:
     options = parser.parse_args(words)
     for notebook in manifest.notebooks(ROOT):
         if not options.names or notebook.stem in options.names:
-            changed = refresh(notebook)
+            try:
+                changed = refresh(notebook)
+            except (Failed, ValueError) as error:
+                print(f"{notebook.stem}: {error}", file=sys.stderr)
+                return 1
             print(f"{notebook.stem}: {'outputs changed' if changed else 'as before'}", flush=True)
     return 0
 

@@ -119,12 +119,12 @@ def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:
         print(table(chosen, run, before))
         return 0
     if step == "reproduce" and stage.is_current(root, run):
-        unchanged = all(before[path] == manifest.read(manifest.executed(path, run))
-                        for path in chosen)  # fmt: skip
-        print("Nothing has changed." if unchanged else "The book was up to date.")
+        print("Nothing has changed.")
+        print(table(chosen, run, before))
     else:
+        # The book takes a while; what the notebooks did is to be read meanwhile.
+        print(table(chosen, run, before), flush=True)
         stage.build(root, run, chosen)
-    print(table(chosen, run, before))
     print(f"book  {_short(stage.page(run))}")
     return 0
 
@@ -132,14 +132,14 @@ def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:
 def _make(chosen: list[Path], run: Run) -> int:
     (run.folder / "notebooks").mkdir(parents=True, exist_ok=True)
     replace_text(run.folder / "rules.mk", rules(chosen, run))
-    at_once = jobs(os.environ.get("MAKEFLAGS", "")) or len(chosen)
+    at_once = max(1, jobs(os.environ.get("MAKEFLAGS", "")) or len(chosen))
     # The jobserver of the make that called can't be reached from here: this one has its own.
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     keep_going = re.match(r"[a-zA-Z]*k[a-zA-Z]*(\s|$)", os.environ.get("MAKEFLAGS", ""))
     return subprocess.run(
-        ["make", "-f", "rules.mk", "-s", f"-j{max(1, at_once)}", *(["-k"] if keep_going else [])],
+        ["make", "-f", "rules.mk", "-s", f"-j{at_once}", *(["-k"] if keep_going else [])],
         cwd=run.folder,
-        env={**environment, **threads(max(1, at_once))},
+        env={**environment, **threads(at_once), **({"TERM": "dumb"} if at_once > 1 else {})},
         stdout=subprocess.DEVNULL,
     ).returncode
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from milr.companion import figures, manifest, progress
 from milr.companion.profiles import Run
+from milr.companion.run import strip_ansi
 from milr.companion.validate import is_valid
 from milr.files import replace_text
 
@@ -136,7 +137,7 @@ def _not_run(content: dict) -> dict:
 
 
 def _complaints(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
+    lines = strip_ansi(log.read_text(errors="replace")).splitlines()
     named = [line for line in lines if "WARNING" in line or "ERROR" in line]
     return "\n".join(named or lines[-20:])
 

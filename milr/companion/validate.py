@@ -53,13 +53,15 @@ def is_valid(path: Path) -> bool:
 def nbval(path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
     """Run a notebook and compare all its outputs with the stored ones."""
     command = [
-        sys.executable, "-m", "pytest", "-q", "-p", "milr.companion.compare",
-        "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull, "--rootdir", path.parent,
+        sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin",
+        "-p", "milr.companion.compare", "-p", "no:cacheprovider",
+        "-c", os.devnull, "--rootdir", path.parent,
         "--nbval", "--nbval-current-env", path,
     ]  # fmt: skip
     return subprocess.run(
         command,
-        env={**os.environ, **environment},
+        # The other plugins of the environment have nothing to do here, and take seconds to load.
+        env={**os.environ, **environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

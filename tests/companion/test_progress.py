@@ -14,18 +14,28 @@ def test_a_log_gets_a_line_for_each_cell():
     log = io.StringIO()
     with progress.told("[2/4] birds", 12, log) as reached:
         reached(5)
+        reached(5)
         reached(6)
     assert log.getvalue().splitlines() == [
         "[2/4] birds  cell 5/12  0:00", "[2/4] birds  cell 6/12  0:00",
     ]  # fmt: skip
 
 
-def test_a_terminal_gets_one_line_that_is_renewed_and_cleared():
+def test_a_terminal_gets_one_line_that_is_renewed_and_cleared(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     with progress.told("birds", 2, terminal) as reached:
         reached(1)
     assert "\n" not in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_a_terminal_that_is_shared_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+    with progress.told("birds", 2, terminal) as reached:
+        reached(1)
+    assert terminal.getvalue() == "birds  cell 1/2  0:00\n"
 
 
 def test_a_time_is_written_as_people_do():
