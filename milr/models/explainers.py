@@ -1,26 +1,24 @@
 """Fit an explainer to a trained prototypical network, once: it is kept in the cache.
 
-    python -m milr.models.explainers --data birds --beta 1 --seed 0
-    fabric run --accelerator=cuda --devices=4 milr/models/explainers.py --beta 1
+python -m milr.models.explainers --data birds --beta 1 --seed 0
+fabric run --accelerator=cuda --devices=4 milr/models/explainers.py --beta 1
 """
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import milr
-from milr import MILR, cache, distributed
+from milr import MILR, distributed
 from milr.data.episodes import batches_by_class
 from milr.data.images import ImageSet, normalise
 from milr.models.learner import episodes
 from milr.models.prototypical import PrototypicalNetwork
 from milr.models.settings import Training, load_sets, recipe
-from milr.models.train import train
+from milr.models.train import once, train
 
 _HERE = Path(milr.__file__).parent
 METHOD = ("infonce.py", "bottleneck.py", "taps.py", "inserted.py", "fitting.py", "explainer.py")
@@ -63,19 +61,20 @@ def explain(
     sets = sets or load_sets(settings.training, ("train", "validation"))
     network, _ = train(settings.training, sets)
     layers = settings.local, settings.representation, settings.evidence
-    explainer = MILR(network, *layers, beta=settings.beta, critic=settings.critic, seed=settings.seed)
+    explainer = MILR(
+        network, *layers, beta=settings.beta, critic=settings.critic, seed=settings.seed
+    )
     fabric = distributed.make_fabric(
         settings.training.device, settings.training.processes, settings.training.precision
     )
     explainer.device = fabric.device.type
     config = asdict(settings) | {"device": fabric.device.type}
-    state = cache.cached_by_all(
+    place = {"config": config, "sources": SOURCES, "data": sets["train"].digest}
+    state = once(
         fabric,
         "explainer",
-        config=config,
-        make=lambda: _fit(explainer, network, settings, sets["train"], fabric).state(),
-        sources=SOURCES,
-        data=sets["train"].digest,
+        place,
+        lambda: _fit(explainer, network, settings, sets["train"], fabric).state(),
     )
     return network, explainer.load_state(state)
 
@@ -100,3 +99,33 @@ def _batches(settings: Explaining, images: ImageSet) -> Iterator[Tensor]:
     seed = settings.training.seed * 1009 + settings.seed
     for indices in batches_by_class(images.targets, settings.ways, settings.per_class, seed):
         yield normalise(distributed.share_of(images.images[indices]))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Fit the explainer that the command line names, and print what it found on its bank."""
+    _, explainer = explain(parse(arguments))
+    if not distributed.is_first():
+        return
+    for name, history in explainer.history.items():
+        if name.startswith("held out"):
+            value, error = history
+            print(f"{name}: {value:.3f} +- {error:.3f} nats, average location")
+
+
+def parse(arguments: list[str] | None) -> Explaining:
+    """Settings from a command line: `--network-...` for the network's, else the explainer's."""
+    parser = argparse.ArgumentParser("milr.models.explainers", description=Explaining.__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    for prefix, cls in (("network-", Training), ("", Explaining)):
+        for one in fields(cls):
+            if isinstance(one.default, int | float | str | None):
+                kind = str if one.default is None else type(one.default)
+                parser.add_argument(f"--{prefix}{one.name.replace('_', '-')}", type=kind)
+    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
+    network = {k[len("network_") :]: v for k, v in given.items() if k.startswith("network_")}
+    own = {k: v for k, v in given.items() if not k.startswith("network_")}
+    return Explaining(training=recipe(**{"data": "birds"} | network), **own)
+
+
+if __name__ == "__main__":
+    main()
