@@ -32,9 +32,9 @@ class Training:
     size: int = 84
     per_species: int = 40
     backbone: str = "resnet18"
-    metric: str = "cosine"
+    metric: str = "euclidean"
     weights: str | None = None
-    steps: int = 600
+    steps: int = 450
     ways: int = 16
     per_class: int = 4
     lr: float = 2e-3
@@ -59,7 +59,7 @@ def recipe(data: str, **changes) -> Training:
     if data == "birds":
         return Training(**changes)
     if data == "cub":
-        return Training(**{"data": "cub", "augmentation": "strong"} | changes)
+        return Training(**{"data": "cub", "steps": 1000} | changes)
     raise ValueError(f"data is {data!r}; give one of {', '.join(DATA)}")
 
 

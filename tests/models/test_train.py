@@ -168,8 +168,8 @@ def test_the_command_line_trains_and_reports_novel_classes(monkeypatch, capsys):
 
     monkeypatch.setattr(train_module, "load_sets", some_sets)
     numbers = ["--steps", "2", "--ways", "4", "--seed", "3", "--size", "32"]
-    main([*numbers, "--device", "cpu", "--metric", "euclidean"])
-    assert asked[0] == Training(steps=2, ways=4, seed=3, device="cpu", size=32, metric="euclidean")
+    main([*numbers, "--device", "cpu", "--metric", "cosine"])
+    assert asked[0] == Training(steps=2, ways=4, seed=3, device="cpu", size=32, metric="cosine")
     printed = capsys.readouterr().out
     assert "2 steps in" in printed and "5-way 1-shot: " in printed and "+-" in printed
 
