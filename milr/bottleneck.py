@@ -6,8 +6,13 @@ is taken away, so that the information which still comes through has a closed-fo
 Nats throughout; `keep` is the paper's alpha (1 keeps all), the opposite of the patent's.
 """
 
-import torch
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from milr.taps import as_locations
 
 # The least share of noise: a channel without any would let infinitely much through.
 LEAST_NOISE = 1e-6
@@ -45,21 +50,36 @@ def capacity(x: Tensor, keep: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 class MaskNetwork(nn.Module):
     """Infers from the evidence at a location which share of each channel is kept there.
 
-    The 1 x 1 convolutions of section 3.4.2 of the paper, written as linear layers on locations:
-    (B, N, evidence) -> (B, N, C). It starts open, with a keep of `start` everywhere, so that
-    training begins at the undisturbed decision and closes what can be spared.
+    The 1 x 1 convolutions of section 3.4.2 of the paper, written as linear layers on locations.
+    evidence: number of channels of each layer that it sees; channels: of the local features. It
+    starts open, with a keep of `start` everywhere, so that training begins at the undisturbed
+    decision and closes what can be spared.
     """
 
-    def __init__(self, evidence: int, channels: int, widths=(128, 64), start: float = 0.95):
+    def __init__(self, evidence: Sequence[int], channels: int, widths=(128, 64), start=0.95):
         super().__init__()
-        sizes = (evidence, *widths)
-        hidden = [
-            m for i, o in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(i, o), nn.ReLU())
-        ]
-        last = nn.Linear(sizes[-1], channels)
-        nn.init.normal_(last.weight, std=0.01)
-        nn.init.constant_(last.bias, float(torch.logit(torch.tensor(start))))
-        self.layers = nn.Sequential(*hidden, last)
+        first, second = widths
+        self.first = nn.ModuleList(nn.Linear(width, first) for width in evidence)
+        self.middle = nn.Linear(first, second)
+        self.last = nn.Linear(second, channels)
+        nn.init.normal_(self.last.weight, std=0.01)
+        nn.init.constant_(self.last.bias, math.log(start / (1 - start)))
 
-    def forward(self, evidence: Tensor) -> Tensor:
-        return self.layers(evidence).sigmoid()
+    def forward(self, evidence: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+        """Standardised outputs of the layers, maps or tokens, to keep (B, N, channels).
+
+        shape: of the locations, (H, W) or (N,). Maps are brought to that grid (bilinear) after the
+        first layer, which gives the same as before it and costs a fraction.
+        """
+        parts = zip(self.first, evidence, strict=True)
+        hidden = sum(_on_grid(layer, output, shape) for layer, output in parts)
+        return self.last(self.middle(hidden.relu()).relu()).sigmoid()
+
+
+def _on_grid(layer: nn.Linear, output: Tensor, shape: tuple[int, ...]) -> Tensor:
+    columns = layer(as_locations(output, "evidence"))
+    if output.dim() == 4 and output.shape[2:] != shape:
+        maps = columns.transpose(1, 2).unflatten(2, output.shape[2:])
+        maps = F.interpolate(maps, shape, mode="bilinear", align_corners=False)
+        columns = as_locations(maps, "evidence")
+    return columns

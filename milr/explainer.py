@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from milr import fitting, taps
@@ -29,7 +28,7 @@ class Features(NamedTuple):
 
     local: Tensor  # (B, N, C)
     z: Tensor  # (B, D)
-    evidence: Tensor  # (B, N, E)
+    evidence: tuple[Tensor, ...]  # as the layers give it
     shape: tuple[int, ...]  # of the locations: (H, W) for maps, (N,) for tokens
 
 
@@ -96,7 +95,7 @@ class MILR:
         inserted = self._fitted()
         with self._working(inserted) as device, torch.no_grad():
             # The same noise for every image, so that no map depends on its neighbours.
-            shape = (draws, math.prod(inserted.locations), len(inserted.local_mean))
+            shape = (draws, math.prod(inserted.locations), len(inserted._mean("local")))
             noise = draw_noise(shape, self.generator("explain"), device)
             chunks = images.split(batch_size)
             found = [self._explain(chunk.to(device), inserted, noise) for chunk in chunks]
@@ -156,8 +155,7 @@ class MILR:
                 f"these modules were fitted with {state['made with']}, this explainer has "
                 f"{self._signature()}; make it with the same layers, critic and format"
             )
-        self._inserted = from_state(state["inserted"], self.critic)
-        self._inserted.locations = tuple(state["locations"])
+        self._inserted = from_state(state["inserted"], state["locations"], self.critic)
         self.history = state["history"]
         return self
 
@@ -175,7 +173,7 @@ class MILR:
                 )
         local = taps.as_locations(found[self.local], self.local)
         shape = found[self.local].shape[2:] if found[self.local].dim() == 4 else local.shape[1:2]
-        evidence = torch.cat([_on_grid(found[name], shape, name) for name in self.evidence], dim=-1)
+        evidence = tuple(_checked(found[name], shape, name) for name in self.evidence)
         return Features(local, found[self.representation].flatten(1), evidence, tuple(shape))
 
     def keep_of(self, features: Features, inserted: Inserted) -> Tensor:
@@ -248,14 +246,13 @@ def draw_noise(shape, generator: torch.Generator, device: torch.device) -> Tenso
     return torch.randn(tuple(shape), generator=generator).to(device)
 
 
-def _on_grid(output: Tensor, shape: Sequence[int], name: str) -> Tensor:
-    """A layer's output as evidence for each location, (B, N, E); maps are resized (bilinear)."""
-    if output.dim() == 4 and output.shape[2:] != tuple(shape):
-        output = F.interpolate(output, tuple(shape), mode="bilinear", align_corners=False)
-    columns = taps.as_locations(output, name)
-    if columns.shape[1] != math.prod(shape):
+def _checked(output: Tensor, shape: Sequence[int], name: str) -> Tensor:
+    """Evidence that can be brought to the locations: any maps for maps, else as many tokens."""
+    columns = taps.as_locations(output, name).shape[1]
+    if (output.dim() == 4) != (len(shape) == 2) or (output.dim() == 3 and columns != shape[0]):
         raise ValueError(
-            f"evidence layer {name!r} has {columns.shape[1]} locations, the local layer "
-            f"{math.prod(shape)}; for tokens name layers with the same tokens"
+            f"evidence layer {name!r} gives shape {tuple(output.shape)}, which cannot be brought "
+            f"to the locations {tuple(shape)}; name layers with maps for maps, or with the same "
+            "tokens for tokens"
         )
-    return columns
+    return output

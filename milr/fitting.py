@@ -7,6 +7,7 @@ with the whole batch.
 
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -15,9 +16,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from milr import taps
 from milr.distributed import gather, make_fabric, world_size
 from milr.infonce import critic_bound
-from milr.inserted import BUFFERS, Inserted
+from milr.inserted import Inserted
 
 # Below this average share the bottleneck has shut, and experience says that it never opens again.
 SHUT = 0.005
@@ -32,6 +34,7 @@ def fit(
     *,
     steps: int = 200,
     critic_steps: int = 400,
+    critic_batches: int = 20,
     moment_batches: int = 10,
     bank: int = 128,
     learning_rate: float = 3e-3,
@@ -41,8 +44,9 @@ def fit(
 ) -> tuple[Inserted, dict]:
     """Fit what a `MILR` inserts; returns it with the history of the fit.
 
-    steps, critic_steps: optimiser steps of the mask and of the critics, a batch each. ramp: share
-    of the steps over which beta rises from 0 (without it a high beta shuts everything for good).
+    steps, critic_steps: optimiser steps of the mask and of the critics, a batch each; the critics
+    go through `critic_batches` batches again and again, whose features are held in memory. ramp:
+    share of the steps over which beta rises from 0 (else a high beta shuts everything for good).
     bank: how many further samples are kept as negatives of later explanations. fabric: a launched
     Lightning Fabric for other precision, devices or processes; each process then feeds its own
     share of the batches.
@@ -59,15 +63,17 @@ def fit(
         noise = _Noise(explainer)
         training = _Training(fabric, learning_rate, progress)
         history = _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ramp)
-        history |= _fit_critics(explainer, inserted, stream, noise, training, critic_steps)
+        history |= _fit_critics(
+            explainer, inserted, stream, noise, training, critic_steps, critic_batches
+        )
         inserted.requires_grad_(False).eval()
-        history |= _fill_bank(explainer, inserted, stream, noise, bank)
+        history |= _fill_bank(explainer, inserted, stream, noise, training, bank)
     return inserted, history
 
 
 def _insert(explainer, stream, count: int, device) -> Inserted:
     """Fresh modules, with the moments of the first batches."""
-    moments = {name: _Moments() for name in BUFFERS}
+    moments = defaultdict(_Moments)
     shapes = set()
     for _ in range(count):
         features = explainer.features(_images(next(stream), device))
@@ -79,12 +85,12 @@ def _insert(explainer, stream, count: int, device) -> Inserted:
                 f"the locations change between batches ({', '.join(map(str, shapes))}); "
                 "resize the images to one size"
             )
-        for name in BUFFERS:
-            moments[name].add(getattr(features, name))
-    found = {name: moments[name].result() for name in BUFFERS}
-    inserted = Inserted(found, explainer.critic, explainer.seed).to(device)
-    inserted.locations = shapes.pop()
-    return inserted
+        moments["local"].add(features.local)
+        moments["z"].add(features.z)
+        for i, output in enumerate(features.evidence):
+            moments[f"evidence {i}"].add(taps.as_locations(output, "evidence"))
+    found = {name: moment.result() for name, moment in moments.items()}
+    return Inserted(found, shapes.pop(), explainer.critic, explainer.seed).to(device)
 
 
 def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ramp) -> dict:
@@ -93,8 +99,9 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
     for step in training.bar(steps, "mask", history, "nats"):
         batch = next(stream)
         images = _images(batch, training.fabric.device)
-        features = explainer.features(images)
-        keep = explainer.keep_of(features, inserted)
+        with training.fabric.autocast():
+            features = explainer.features(images)
+        keep = mask(inserted.standard_evidence(features.evidence), inserted.locations)
         passed = inserted.inject(features.local, keep, noise(features.local))
         with training.fabric.autocast():
             outputs = explainer.run_with(images, passed)
@@ -112,26 +119,25 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
     return history
 
 
-def _fit_critics(explainer, inserted, stream, noise, training, steps) -> dict:
+def _fit_critics(explainer, inserted, stream, noise, training, steps, count) -> dict:
     bounds = _Bounds(inserted.total, inserted.decision)
     wrapped, optimizer, schedule = training.set_up(bounds, steps)
     history = {"total": [], "decision": []}
-    for _ in training.bar(steps, "critics", history, "total"):
-        images = _images(next(stream), training.fabric.device)
-        total, decision = wrapped(*_standardised(explainer, inserted, images, noise))
+    samples = [_sample(explainer, inserted, stream, training) for _ in range(count)]
+    for step in training.bar(steps, "critics", history, "total"):
+        total, decision = wrapped(*_standardised(inserted, samples[step % count], noise))
         training.descend(wrapped, optimizer, schedule, -(total + decision))
         _note(history, total=total, decision=decision)
     return history
 
 
 @torch.no_grad()
-def _fill_bank(explainer, inserted, stream, noise, size) -> dict:
+def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
     """Embedded local features of samples that no critic has seen, and the bounds on them."""
-    device = inserted.z_mean.device
     found: list[tuple] = []
     while sum(len(z) for *_, z in found) < size:
-        samples = _standardised(explainer, inserted, _images(next(stream), device), noise)
-        found.append(tuple(gather(part) for part in samples))
+        sample = _sample(explainer, inserted, stream, training)
+        found.append(tuple(gather(part) for part in _standardised(inserted, sample, noise)))
     local, passed, z = (torch.cat(parts)[:size] for parts in zip(*found, strict=True))
     history = {}
     for name, x in (("total", local), ("decision", passed)):
@@ -146,13 +152,20 @@ def _fill_bank(explainer, inserted, stream, noise, size) -> dict:
 
 
 @torch.no_grad()
-def _standardised(explainer, inserted, images, noise) -> tuple[Tensor, Tensor, Tensor]:
-    """Local features, what the bottleneck passes of them, and z, all standardised."""
-    features = explainer.features(images)
-    keep = explainer.keep_of(features, inserted)
-    passed = inserted.inject(features.local, keep, noise(features.local))
+def _sample(explainer, inserted, stream, training) -> tuple[Tensor, Tensor, Tensor]:
+    """Local features, mask and representation of the next batch."""
+    with training.fabric.autocast():
+        features = explainer.features(_images(next(stream), training.fabric.device))
+    return features.local, explainer.keep_of(features, inserted), features.z
+
+
+@torch.no_grad()
+def _standardised(inserted, sample, noise) -> tuple[Tensor, Tensor, Tensor]:
+    """Local features, a draw of what the bottleneck passes of them, and z, all standardised."""
+    local, keep, z = sample
     standard = inserted.standard_local
-    return standard(features.local), standard(passed), inserted.standard_z(features.z)
+    passed = inserted.inject(local, keep, noise(local))
+    return standard(local), standard(passed), inserted.standard_z(z)
 
 
 class _Moments:

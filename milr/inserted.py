@@ -1,58 +1,83 @@
 """What is inserted beside a model: the mask, the two critics, and the numbers they stand on."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from milr import bottleneck
 from milr.infonce import make_critic
 
-BUFFERS = ("local", "evidence", "z")
 BANKS = ("total_bank", "decision_bank")
 
 
 class Inserted(nn.Module):
     """The MI-LR module (figure 1 of the paper).
 
-    moments: mean and standard deviation per channel, (C,) each, under "local", "evidence" and "z".
+    moments: mean and standard deviation per channel, (C,) each, under "local", "z" and for each
+    layer of evidence "evidence 0", "evidence 1" and so on. locations: (H, W), or (N,) for tokens.
     critic: kind of both critics. seed: of the initial weights.
     `total_bank` and `decision_bank` hold the embedded local features of samples kept as negatives.
     """
 
-    def __init__(self, moments: dict[str, tuple[Tensor, Tensor]], critic: str, seed: int):
+    def __init__(
+        self,
+        moments: dict[str, tuple[Tensor, Tensor]],
+        locations: tuple[int, ...],
+        critic: str,
+        seed: int,
+    ):
         super().__init__()
-        for name in BUFFERS:
-            for kind, value in zip(("mean", "std"), moments[name], strict=True):
-                self.register_buffer(f"{name}_{kind}", value)
+        self.locations = tuple(locations)
+        for name, pair in moments.items():
+            for kind, value in zip(("mean", "std"), pair, strict=True):
+                self.register_buffer(f"{name} {kind}", value)
         for name in BANKS:
             self.register_buffer(name, torch.empty(0))
-        channels, width = len(self.local_mean), len(self.z_mean)
+        self.layers = len(moments) - 2
+        evidence = [len(self._mean(f"evidence {i}")) for i in range(self.layers)]
+        channels, width = len(self._mean("local")), len(self._mean("z"))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.mask = bottleneck.MaskNetwork(len(self.evidence_mean), channels)
+            self.mask = bottleneck.MaskNetwork(evidence, channels)
             self.total = make_critic(critic, channels, width)
             self.decision = make_critic(critic, channels, width)
 
-    def keep(self, evidence: Tensor) -> Tensor:
-        """Share of each channel that the bottleneck keeps: (B, N, E) -> (B, N, C)."""
-        return self.mask((evidence - self.evidence_mean) / self.evidence_std)
+    def keep(self, evidence: Sequence[Tensor]) -> Tensor:
+        """Share of each channel that the bottleneck keeps, (B, N, C), from the layers' outputs."""
+        return self.mask(self.standard_evidence(evidence), self.locations)
+
+    def standard_evidence(self, evidence: Sequence[Tensor]) -> list[Tensor]:
+        return [self._standard(f"evidence {i}", output) for i, output in enumerate(evidence)]
 
     def inject(self, local: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
-        return bottleneck.inject(local, keep, self.local_mean, self.local_std, noise)
+        return bottleneck.inject(local, keep, self._mean("local"), self._std("local"), noise)
 
     def capacity(self, local: Tensor, keep: Tensor) -> Tensor:
-        return bottleneck.capacity(local, keep, self.local_mean, self.local_std)
+        return bottleneck.capacity(local, keep, self._mean("local"), self._std("local"))
 
     def standard_local(self, local: Tensor) -> Tensor:
-        return (local - self.local_mean) / self.local_std
+        return self._standard("local", local)
 
     def standard_z(self, z: Tensor) -> Tensor:
-        return (z - self.z_mean) / self.z_std
+        return self._standard("z", z)
+
+    def _standard(self, name: str, x: Tensor) -> Tensor:
+        shape = (-1, 1, 1) if x.dim() == 4 else (-1,)
+        return (x - self._mean(name).view(shape)) / self._std(name).view(shape)
+
+    def _mean(self, name: str) -> Tensor:
+        return self.get_buffer(f"{name} mean")
+
+    def _std(self, name: str) -> Tensor:
+        return self.get_buffer(f"{name} std")
 
 
-def from_state(state: dict[str, Tensor], critic: str) -> Inserted:
+def from_state(state: dict[str, Tensor], locations: Sequence[int], critic: str) -> Inserted:
     """The module whose `state_dict` this is."""
-    moments = {name: (state[f"{name}_mean"], state[f"{name}_std"]) for name in BUFFERS}
-    inserted = Inserted(moments, critic, seed=0)
+    names = [key.removesuffix(" mean") for key in state if key.endswith(" mean")]
+    moments = {name: (state[f"{name} mean"], state[f"{name} std"]) for name in names}
+    inserted = Inserted(moments, tuple(locations), critic, seed=0)
     for name in BANKS:
         setattr(inserted, name, torch.empty_like(state[name]))
     inserted.load_state_dict(state)

@@ -107,12 +107,20 @@ def test_multiplying_by_a_mask_keeps_what_noise_removes():
 
 
 def test_the_mask_starts_open_and_stays_a_share():
-    mask = MaskNetwork(6, 4, start=0.9)
-    keep = mask(torch.randn(2, 5, 6))
+    mask = MaskNetwork([6], 4, start=0.9)
+    keep = mask([torch.randn(2, 5, 6)], (5,))
     assert keep.shape == (2, 5, 4)
     assert float(keep.detach().mean()) == pytest.approx(0.9, abs=0.02)
-    extreme = mask(1e4 * torch.randn(2, 5, 6))
+    extreme = mask([1e4 * torch.randn(2, 5, 6)], (5,))
     assert extreme.min() >= 0 and extreme.max() <= 1
+
+
+def test_resizing_after_the_first_layer_is_resizing_before_it():
+    torch.manual_seed(0)
+    mask = MaskNetwork([3, 2], 4)
+    fine, coarse = torch.randn(2, 3, 6, 6), torch.randn(2, 2, 3, 3)
+    resized = torch.nn.functional.interpolate(coarse, (6, 6), mode="bilinear")
+    torch.testing.assert_close(mask([fine, coarse], (6, 6)), mask([fine, resized], (6, 6)))
 
 
 @pytest.mark.parametrize("keep", [-0.1, 1.1])

@@ -10,7 +10,14 @@ from torch import nn
 from milr import MILR, distributed
 from milr.fitting import fit
 
-SETTINGS = {"steps": 3, "critic_steps": 3, "moment_batches": 2, "bank": 16, "progress": False}
+SETTINGS = {
+    "steps": 3,
+    "critic_steps": 3,
+    "critic_batches": 3,
+    "moment_batches": 2,
+    "bank": 16,
+    "progress": False,
+}
 
 
 class Small(nn.Module):
