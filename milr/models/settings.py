@@ -59,7 +59,7 @@ def recipe(data: str, **changes) -> Training:
     if data == "birds":
         return Training(**changes)
     if data == "cub":
-        return Training(**{"data": "cub", "steps": 1000} | changes)
+        return Training(**{"data": "cub", "size": 64, "steps": 600} | changes)
     raise ValueError(f"data is {data!r}; give one of {', '.join(DATA)}")
 
 

@@ -152,6 +152,12 @@ def test_settings_that_do_not_fit_are_refused(change, message):
         train(replace(TINY, **change), SETS)
 
 
+def test_a_recipe_can_be_changed_and_suits_its_data():
+    changed = recipe("cub", steps=3, world="all")
+    assert (changed.data, changed.steps) == ("cub", 3)
+    assert recipe("cub").size != recipe("birds").size and recipe("birds") == Training()
+
+
 def test_unknown_data_is_refused():
     with pytest.raises(ValueError, match="moths.*birds, cub"):
         recipe("moths")
