@@ -44,7 +44,8 @@ class MILR:
     is z. evidence: names of the layers that the mask network sees (default: the local layer alone,
     for which the redundant information cannot be negative in truth).
     beta: price of a nat through the bottleneck, per element, against the objective. critic:
-    "linear", "two-layer" or "concatenated". seed: of the inserted modules and the noise.
+    "linear", "two-layer" or "concatenated". members: how many critics of each kind; their bounds
+    are averaged, which steadies the maps. seed: of the inserted modules and the noise.
     device: where to work ("cpu", "cuda", "mps"); by default where the model is.
     Raises ValueError for an unknown layer or setting.
     """
@@ -58,6 +59,7 @@ class MILR:
         *,
         beta: float = 1.0,
         critic: str = "two-layer",
+        members: int = 4,
         seed: int = 0,
         device: str | None = None,
     ):
@@ -70,7 +72,10 @@ class MILR:
             raise ValueError(f"beta is {beta}; it must be above 0 (0.1 keeps much, 10 little)")
         if critic not in CRITICS:
             raise ValueError(f"critic is {critic!r}; it must be one of {', '.join(CRITICS)}")
-        self.beta, self.critic, self.seed, self.device = float(beta), critic, seed, device
+        if members < 1:
+            raise ValueError(f"members is {members}; give 1 or more")
+        self.beta, self.seed, self.device = float(beta), seed, device
+        self.critic, self.members = critic, members
         self.history: dict[str, list[float]] = {}
         self._inserted: Inserted | None = None
 
@@ -204,9 +209,11 @@ class MILR:
         z = inserted.standard_z(features.z)
 
         def information(which: str, local: Tensor) -> Tensor:
-            critic = getattr(inserted, which)
-            u, v = critic.embed(inserted.standard_local(local), z)
-            return pointwise_against(critic, u, v, getattr(inserted, f"{which}_bank"))
+            x, bank = inserted.standard_local(local), getattr(inserted, f"{which}_bank")
+            critics = zip(getattr(inserted, which), bank, strict=True)
+            return torch.stack([pointwise_against(c, *c.embed(x, z), b) for c, b in critics]).mean(
+                0
+            )
 
         passed = [inserted.inject(features.local, keep, one) for one in noise]
         decision = torch.stack([information("decision", local) for local in passed]).mean(0)
@@ -214,7 +221,7 @@ class MILR:
         capacity = inserted.capacity(features.local, keep).sum(-1)
         shape = (len(images), *features.shape)
         maps = [(BITS * values).reshape(shape).cpu() for values in (total, decision, capacity)]
-        return Maps(*maps, ceiling=BITS * math.log(len(inserted.total_bank) + 1))
+        return Maps(*maps, ceiling=BITS * math.log(inserted.total_bank.shape[1] + 1))
 
     def _fitted(self) -> Inserted:
         if self._inserted is None:
@@ -238,7 +245,14 @@ class MILR:
             yield device
 
     def _signature(self) -> list:
-        return [FORMAT, self.local, self.representation, list(self.evidence), self.critic]
+        return [
+            FORMAT,
+            self.local,
+            self.representation,
+            list(self.evidence),
+            self.critic,
+            self.members,
+        ]
 
 
 def draw_noise(shape, generator: torch.Generator, device: torch.device) -> Tensor:

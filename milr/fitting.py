@@ -34,7 +34,8 @@ def fit(
     *,
     steps: int = 200,
     critic_steps: int = 400,
-    critic_batches: int = 20,
+    critic_batches: int = 60,
+    hidden: float = 0.0,
     moment_batches: int = 10,
     bank: int = 128,
     learning_rate: float = 3e-3,
@@ -45,7 +46,8 @@ def fit(
     """Fit what a `MILR` inserts; returns it with the history of the fit.
 
     steps, critic_steps: optimiser steps of the mask and of the critics, a batch each; the critics
-    go through `critic_batches` batches again and again, whose features are held in memory. ramp:
+    go through `critic_batches` batches again and again, whose features are held in memory, and in
+    each step `hidden` of z's dimensions are hidden from them, so that they cannot memorise. ramp:
     share of the steps over which beta rises from 0 (else a high beta shuts everything for good).
     bank: how many further samples are kept as negatives of later explanations. fabric: a launched
     Lightning Fabric for other precision, devices or processes; each process then feeds its own
@@ -64,7 +66,7 @@ def fit(
         training = _Training(fabric, learning_rate, progress)
         history = _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ramp)
         history |= _fit_critics(
-            explainer, inserted, stream, noise, training, critic_steps, critic_batches
+            explainer, inserted, stream, noise, training, critic_steps, critic_batches, hidden
         )
         inserted.requires_grad_(False).eval()
         history |= _fill_bank(explainer, inserted, stream, noise, training, bank)
@@ -90,7 +92,9 @@ def _insert(explainer, stream, count: int, device) -> Inserted:
         for i, output in enumerate(features.evidence):
             moments[f"evidence {i}"].add(taps.as_locations(output, "evidence"))
     found = {name: moment.result() for name, moment in moments.items()}
-    return Inserted(found, shapes.pop(), explainer.critic, explainer.seed).to(device)
+    return Inserted(found, shapes.pop(), explainer.critic, explainer.members, explainer.seed).to(
+        device
+    )
 
 
 def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ramp) -> dict:
@@ -119,13 +123,14 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
     return history
 
 
-def _fit_critics(explainer, inserted, stream, noise, training, steps, count) -> dict:
+def _fit_critics(explainer, inserted, stream, noise, training, steps, count, hidden) -> dict:
     bounds = _Bounds(inserted.total, inserted.decision)
     wrapped, optimizer, schedule = training.set_up(bounds, steps)
     history = {"total": [], "decision": []}
     samples = [_sample(explainer, inserted, stream, training) for _ in range(count)]
     for step in training.bar(steps, "critics", history, "total"):
-        total, decision = wrapped(*_standardised(inserted, samples[step % count], noise))
+        local, passed, z = _standardised(inserted, samples[step % count], noise)
+        total, decision = wrapped(local, passed, z * noise.seen(z, 1 - hidden) / (1 - hidden))
         training.descend(wrapped, optimizer, schedule, -(total + decision))
         _note(history, total=total, decision=decision)
     return history
@@ -141,11 +146,11 @@ def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
     local, passed, z = (torch.cat(parts)[:size] for parts in zip(*found, strict=True))
     history = {}
     for name, x in (("total", local), ("decision", passed)):
-        critic = getattr(inserted, name)
-        u, v = critic.embed(x, z)
-        setattr(inserted, f"{name}_bank", u)
-        groups = zip(u.chunk(GROUPS), v.chunk(GROUPS), strict=True)
-        values = torch.stack([critic_bound(critic, *group) for group in groups])
+        critics = getattr(inserted, name)
+        setattr(inserted, f"{name}_bank", torch.stack([c.embed(x, z)[0] for c in critics]))
+        groups = zip(x.chunk(GROUPS), z.chunk(GROUPS), strict=True)
+        bounds = [[critic_bound(c, *c.embed(a, b)) for c in critics] for a, b in groups]
+        values = torch.tensor(bounds).mean(1)
         error = values.std() / math.sqrt(len(values))
         history[f"held out {name}"] = [float(values.mean()), float(error)]
     return history
@@ -189,7 +194,7 @@ class _Moments:
 class _Bounds(nn.Module):
     """Both critics' bounds over the samples of all processes, as the forward that Fabric wraps."""
 
-    def __init__(self, total: nn.Module, decision: nn.Module):
+    def __init__(self, total: nn.ModuleList, decision: nn.ModuleList):
         super().__init__()
         self.total, self.decision = total, decision
 
@@ -197,9 +202,11 @@ class _Bounds(nn.Module):
         return _bound(self.total, local, z), _bound(self.decision, passed, z)
 
 
-def _bound(critic: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-    u, v = critic.embed(x, z)
-    return critic_bound(critic, gather(u), gather(v))
+def _bound(critics: nn.ModuleList, x: Tensor, z: Tensor) -> Tensor:
+    """The critics' mean bound over these samples and those of the other processes."""
+    embedded = [critic.embed(x, z) for critic in critics]
+    bounds = [critic_bound(c, *map(gather, e)) for c, e in zip(critics, embedded, strict=True)]
+    return torch.stack(bounds).mean()
 
 
 class _Noise:
@@ -209,10 +216,18 @@ class _Noise:
         self.generator = explainer.generator("fit")
 
     def __call__(self, like: Tensor) -> Tensor:
+        """Standard normal numbers."""
+        return self._share(torch.randn, like)
+
+    def seen(self, like: Tensor, share: float) -> Tensor:
+        """1 for a share of the numbers, drawn at random, else 0."""
+        return (self._share(torch.rand, like) < share).to(like.dtype)
+
+    def _share(self, draw: Callable, like: Tensor) -> Tensor:
         count = len(like)
-        noise = torch.randn(world_size() * count, *like.shape[1:], generator=self.generator)
+        whole = draw(world_size() * count, *like.shape[1:], generator=self.generator)
         rank = torch.distributed.get_rank() if world_size() > 1 else 0
-        return noise[rank * count : (rank + 1) * count].to(like.device)
+        return whole[rank * count : (rank + 1) * count].to(like.device)
 
 
 class _Training(NamedTuple):

@@ -16,8 +16,10 @@ class Inserted(nn.Module):
 
     moments: mean and standard deviation per channel, (C,) each, under "local", "z" and for each
     layer of evidence "evidence 0", "evidence 1" and so on. locations: (H, W), or (N,) for tokens.
-    critic: kind of both critics. seed: of the initial weights.
-    `total_bank` and `decision_bank` hold the embedded local features of samples kept as negatives.
+    critic: kind of the critics, of which each information has `members`: the mean of their bounds
+    is a bound as well, and its maps depend less on where the critics started. seed: of the initial
+    weights. `total_bank` and `decision_bank`, (members, samples, N, width), hold the embedded local
+    features of samples kept as negatives.
     """
 
     def __init__(
@@ -25,6 +27,7 @@ class Inserted(nn.Module):
         moments: dict[str, tuple[Tensor, Tensor]],
         locations: tuple[int, ...],
         critic: str,
+        members: int,
         seed: int,
     ):
         super().__init__()
@@ -40,8 +43,8 @@ class Inserted(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.mask = bottleneck.MaskNetwork(evidence, channels)
-            self.total = make_critic(critic, channels, width)
-            self.decision = make_critic(critic, channels, width)
+            self.total = _critics(critic, channels, width, members)
+            self.decision = _critics(critic, channels, width, members)
 
     def keep(self, evidence: Sequence[Tensor]) -> Tensor:
         """Share of each channel that the bottleneck keeps, (B, N, C), from the layers' outputs."""
@@ -73,11 +76,16 @@ class Inserted(nn.Module):
         return self.get_buffer(f"{name} std")
 
 
+def _critics(kind: str, channels: int, width: int, members: int) -> nn.ModuleList:
+    return nn.ModuleList(make_critic(kind, channels, width) for _ in range(members))
+
+
 def from_state(state: dict[str, Tensor], locations: Sequence[int], critic: str) -> Inserted:
     """The module whose `state_dict` this is."""
     names = [key.removesuffix(" mean") for key in state if key.endswith(" mean")]
     moments = {name: (state[f"{name} mean"], state[f"{name} std"]) for name in names}
-    inserted = Inserted(moments, tuple(locations), critic, seed=0)
+    members = len(state["total_bank"])
+    inserted = Inserted(moments, tuple(locations), critic, members, seed=0)
     for name in BANKS:
         setattr(inserted, name, torch.empty_like(state[name]))
     inserted.load_state_dict(state)

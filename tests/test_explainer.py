@@ -50,13 +50,18 @@ def cross_entropy(outputs, batch):
     return F.cross_entropy(outputs, batch[1])
 
 
-FAST = {"steps": 4, "critic_steps": 4, "moment_batches": 2, "bank": 24, "progress": False}
+FAST = {
+    "steps": 4,
+    "critic_steps": 4,
+    "critic_batches": 3,
+    "moment_batches": 2,
+    "bank": 24,
+    "progress": False,
+}
 
 
 def fitted(model, *layers, shape=(2, 4, 4), objective=cross_entropy, **settings):
-    return MILR(model, *layers, seed=3).fit(
-        list(batches(shape)), objective, **{**FAST, **settings}
-    )
+    return MILR(model, *layers, seed=3).fit(list(batches(shape)), objective, **{**FAST, **settings})
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,10 @@ class Explaining:
     beta: float = SHARP
     critic: str = "two-layer"
     steps: int = 150
-    critic_steps: int = 250
+    critic_steps: int = 300
+    critic_batches: int = 60
+    hidden: float = 0.8
+    members: int = 4
     bank: int = 128
     ways: int = 16
     per_class: int = 3
@@ -61,9 +64,8 @@ def explain(
     sets = sets or load_sets(settings.training, ("train", "validation"))
     network, _ = train(settings.training, sets)
     layers = settings.local, settings.representation, settings.evidence
-    explainer = MILR(
-        network, *layers, beta=settings.beta, critic=settings.critic, seed=settings.seed
-    )
+    how = {name: getattr(settings, name) for name in ("beta", "critic", "members", "seed")}
+    explainer = MILR(network, *layers, **how)
     fabric = distributed.make_fabric(
         settings.training.device, settings.training.processes, settings.training.precision
     )
@@ -89,6 +91,8 @@ def _fit(explainer, network, settings: Explaining, images: ImageSet, fabric) -> 
         objective,
         steps=settings.steps,
         critic_steps=settings.critic_steps,
+        critic_batches=settings.critic_batches,
+        hidden=settings.hidden,
         bank=settings.bank,
         fabric=fabric,
     )
