@@ -129,8 +129,11 @@ def _fit_critics(explainer, inserted, stream, noise, training, steps, count, hid
     history = {"total": [], "decision": []}
     samples = [_sample(explainer, inserted, stream, training) for _ in range(count)]
     for step in training.bar(steps, "critics", history, "total"):
-        local, passed, z = _standardised(inserted, samples[step % count], noise)
-        total, decision = wrapped(local, passed, z * noise.seen(z, 1 - hidden) / (1 - hidden))
+        # Each member sees other batches and other parts of z, so that their errors differ.
+        rounds = range(step * inserted.members, (step + 1) * inserted.members)
+        batches = [_standardised(inserted, samples[i % count], noise) for i in rounds]
+        batches = [(x, passed, noise.hide(z, hidden)) for x, passed, z in batches]
+        total, decision = wrapped(batches)
         training.descend(wrapped, optimizer, schedule, -(total + decision))
         _note(history, total=total, decision=decision)
     return history
@@ -198,15 +201,18 @@ class _Bounds(nn.Module):
         super().__init__()
         self.total, self.decision = total, decision
 
-    def forward(self, local: Tensor, passed: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        return _bound(self.total, local, z), _bound(self.decision, passed, z)
+    def forward(self, batches: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Mean bounds of the members, each on a batch of its own."""
+        members = zip(self.total, self.decision, batches, strict=True)
+        bounds = [(_bound(t, x, z), _bound(d, passed, z)) for t, d, (x, passed, z) in members]
+        total, decision = zip(*bounds, strict=True)
+        return torch.stack(total).mean(), torch.stack(decision).mean()
 
 
-def _bound(critics: nn.ModuleList, x: Tensor, z: Tensor) -> Tensor:
-    """The critics' mean bound over these samples and those of the other processes."""
-    embedded = [critic.embed(x, z) for critic in critics]
-    bounds = [critic_bound(c, *map(gather, e)) for c, e in zip(critics, embedded, strict=True)]
-    return torch.stack(bounds).mean()
+def _bound(critic: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+    """A critic's bound over these samples and those of the other processes."""
+    u, v = critic.embed(x, z)
+    return critic_bound(critic, gather(u), gather(v))
 
 
 class _Noise:
@@ -219,9 +225,10 @@ class _Noise:
         """Standard normal numbers."""
         return self._share(torch.randn, like)
 
-    def seen(self, like: Tensor, share: float) -> Tensor:
-        """1 for a share of the numbers, drawn at random, else 0."""
-        return (self._share(torch.rand, like) < share).to(like.dtype)
+    def hide(self, z: Tensor, share: float) -> Tensor:
+        """z without a share of its numbers, drawn at random, at the same mean size."""
+        seen = self._share(torch.rand, z) >= share
+        return z * seen / (1 - share)
 
     def _share(self, draw: Callable, like: Tensor) -> Tensor:
         count = len(like)

@@ -31,7 +31,7 @@ class Inserted(nn.Module):
         seed: int,
     ):
         super().__init__()
-        self.locations = tuple(locations)
+        self.locations, self.members = tuple(locations), members
         for name, pair in moments.items():
             for kind, value in zip(("mean", "std"), pair, strict=True):
                 self.register_buffer(f"{name} {kind}", value)
