@@ -1,0 +1,131 @@
+"""What maps hold where, for several explainers at once: the numbers below the paper's figures.
+
+A region is a part or several, given by masks (B, h, w) as in `localisation`. Every number is a
+`Ratio` of totals over images, so that one bootstrap over networks, explainers and images serves
+for all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from milr.evaluation import localisation
+from milr.evaluation.localisation import Ratio
+from milr.evaluation.statistics import Interval, hierarchical, ratio
+from milr.maps import Maps
+
+KINDS = ("total", "decision", "capacity", "redundant")
+RESAMPLES = 1000
+
+Table = Sequence[Sequence[Mapping[str, Ratio]]]  # networks, explainers of each, measures
+
+
+def region_masks(
+    labels: Tensor, part_names: Sequence[str], regions: Mapping[str, Sequence[str]]
+) -> dict[str, Tensor]:
+    """Boolean masks (B, h, w) of regions, each the union of its parts.
+
+    labels: (B, h, w) integers, an index into part_names. Regions that no image has are left out.
+    Raises ValueError for a part without a label.
+    """
+    if unknown := {p for parts in regions.values() for p in parts} - set(part_names):
+        raise ValueError(
+            f"no part {', '.join(sorted(unknown))}; give some of {', '.join(part_names)}"
+        )
+    labels = labels.cpu().long()
+    masks = {
+        region: torch.isin(labels, torch.tensor([part_names.index(part) for part in parts]))
+        for region, parts in regions.items()
+    }
+    return {region: mask for region, mask in masks.items() if mask.any()}
+
+
+def measures(maps: Maps, masks: Mapping[str, Tensor]) -> dict[str, Ratio]:
+    """Numbers of each kind of map on each region, `KIND.WHAT.REGION` -> Ratio.
+
+    energy:   the map's positive values there, over what an even spread of them would put there
+    lift:     the signed mean there over the mean everywhere
+    bits:     the signed mean there, bits per location
+    pointing: share of images whose largest value lies there
+    `redundant.share.REGION` is the redundant part of the total there, both summed over images: it
+    says nothing where the total does not add up to more than 0 (`is_defined`).
+    `redundant.negative` is the share of locations with a negative estimate.
+    """
+    size = next(iter(masks.values())).shape[-2:]
+    sharp = maps.resized(tuple(size))
+    found = {}
+    for region, mask in masks.items():
+        for kind in KINDS:
+            values = getattr(sharp, kind)
+            found[f"{kind}.energy.{region}"] = localisation.lift(values.clamp(min=0), mask)
+            found[f"{kind}.lift.{region}"] = localisation.lift(values, mask)
+            found[f"{kind}.bits.{region}"] = _mean(values, mask)
+            pointed = localisation.pointing(values, mask)
+            found[f"{kind}.pointing.{region}"] = Ratio(pointed, torch.ones_like(pointed))
+        found[f"redundant.share.{region}"] = Ratio(
+            _sum(sharp.redundant, mask), _sum(sharp.total, mask)
+        )
+    negative = (maps.redundant < 0).double().mean((1, 2))
+    found["redundant.negative"] = Ratio(negative, torch.ones_like(negative))
+    return found
+
+
+def nearness(maps: Tensor, parts: Tensor, size: tuple[int, int]) -> Ratio:
+    """Distance of maps (B, H, W) from their nearest part, over that of an even spread; 1 for one.
+
+    parts: (B, P, 3) x, y, visible in pixels of images of `size`. Positive values count. An image
+    without a visible part, or a map without a positive value, adds 0 to both sums.
+    """
+    near = _nearest(localisation.distance_to_parts(maps, parts, size))
+    evenly = _nearest(localisation.distance_to_parts(torch.ones_like(maps), parts, size))
+    known = near.isfinite() & evenly.isfinite()
+    return Ratio(near.where(known, 0.0), evenly.where(known, 0.0))
+
+
+def is_defined(table: Table, key: str) -> bool:
+    """Whether the denominators of a measure add up to more than 0 for every explainer."""
+    return all(found[key].denominators.sum() > 0 for row in table for found in row)
+
+
+def interval(table: Table, key: str) -> Interval:
+    """A measure with its interval over networks, explainers and the images that have the region."""
+    numerators, denominators = _arrays(table, key)
+    counted = (denominators != 0).any((0, 1))
+    pair = numerators[..., counted], denominators[..., counted]
+    return _holding(hierarchical(pair, ratio, resamples=RESAMPLES))
+
+
+def difference(table: Table, key: str, other: str) -> Interval:
+    """One measure minus another one, of the same networks, explainers and images."""
+
+    def statistic(a, b, c, d):
+        return ratio(a, b) - ratio(c, d)
+
+    arrays = (*_arrays(table, key), *_arrays(table, other))
+    return _holding(hierarchical(arrays, statistic, resamples=RESAMPLES))
+
+
+def _arrays(table: Table, key: str) -> tuple:
+    """Numerators and denominators, (networks, explainers, images) each."""
+    pairs = [[torch.stack(found[key].pair) for found in row] for row in table]
+    stacked = torch.stack([torch.stack(row) for row in pairs])
+    return tuple(stacked.movedim(2, 0).numpy())
+
+
+def _holding(found: Interval) -> Interval:
+    """A percentile interval of a ratio can miss its value by a hair, with few images."""
+    low, high = min(found.low, found.value), max(found.high, found.value)
+    return Interval(found.value, low, high, found.level)
+
+
+def _sum(values: Tensor, mask: Tensor) -> Tensor:
+    return (values.double() * mask).sum((1, 2))
+
+
+def _mean(values: Tensor, mask: Tensor) -> Ratio:
+    return Ratio(_sum(values, mask), mask.double().sum((1, 2)))
+
+
+def _nearest(distances: Tensor) -> Tensor:
+    return distances.nan_to_num(nan=torch.inf).amin(1)
