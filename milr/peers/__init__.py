@@ -1,0 +1,1 @@
+"""What MI-LR is compared with, and the form of it that its paper prints."""
