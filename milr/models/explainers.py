@@ -25,7 +25,7 @@ METHOD = ("infonce.py", "bottleneck.py", "taps.py", "inserted.py", "fitting.py",
 SOURCES = (*(_HERE / name for name in METHOD), Path(__file__))
 
 # Chosen on validation species: accuracy through the bottleneck within 2 and within 8 points.
-FAITHFUL, SHARP = 0.3, 3.0
+FAITHFUL, SHARP = 2.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,19 @@ class Explaining:
     training: of the network that is explained. beta: price of a nat per element; `FAITHFUL` leaves
     the decision alone, `SHARP` lets only the most needed through. steps, critic_steps: of the mask
     and of the critics. ways, per_class: images of a step; every image in turn is the support.
+    critic: linear ones read less than two-layer ones (their bounds are looser), but their maps
+    point at the bird better and depend less on the seed; chosen on validation species.
     """
 
     training: Training = field(default_factory=Training)
     beta: float = SHARP
-    critic: str = "two-layer"
+    critic: str = "linear"
     steps: int = 150
     critic_steps: int = 300
     critic_batches: int = 60
-    hidden: float = 0.8
+    hidden: float = 0.5
     members: int = 4
-    bank: int = 128
+    bank: int = 256
     ways: int = 16
     per_class: int = 3
     seed: int = 0
