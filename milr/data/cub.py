@@ -59,9 +59,7 @@ def split_of(species: int) -> str:
     return "validation" if species % 4 == 1 else "novel"
 
 
-def load(
-    split: str, size: int = 84, root: Path | None = None, *, margin: float = 0.25
-) -> ImageSet:
+def load(split: str, size: int = 84, root: Path | None = None, *, margin: float = 0.25) -> ImageSet:
     """The photographs of a split, each cut to a square around the bird; see `box_window`.
 
     split:  "train", "validation", "novel" (see `split_of`), "official-train", "official-test"

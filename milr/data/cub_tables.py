@@ -18,9 +18,9 @@ TABLES = (
     "parts/part_locs.txt",
 )
 HINT = (
-    "Get the data set with `make data-cub`, or let MILR_DATA name the folder that holds "
-    f"{FOLDER}."
+    f"Get the data set with `make data-cub`, or let MILR_DATA name the folder that holds {FOLDER}."
 )
+
 
 @dataclass(frozen=True, eq=False)
 class Annotations:

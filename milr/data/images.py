@@ -56,9 +56,7 @@ class ImageSet:
         """
         indices = torch.arange(len(self))[torch.as_tensor(indices)]
         rows = {
-            name: value[indices]
-            for name in PER_IMAGE
-            if (value := getattr(self, name)) is not None
+            name: value[indices] for name in PER_IMAGE if (value := getattr(self, name)) is not None
         }
         return replace(self, **rows, digest=_derived(self.digest, "subset", indices.tolist()))
 

@@ -9,8 +9,9 @@ import yaml
 from milr.paths import ROOT
 
 LEAVES = ("paths", "files", "cache", "distributed")
-METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "fitting", "explainer", "__init__")
-ARROW = (LEAVES, METHOD, ("data",), ("models",), ("evaluation",))
+METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "fitting", "explainer")
+FACES = ("attribution", "__init__")
+ARROW = (LEAVES, METHOD, FACES, ("data",), ("models", "peers"), ("evaluation",))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
 
 

@@ -1,0 +1,36 @@
+"""The maps by captum's convention, so that its metrics, and Quantus', take them as they are."""
+
+from captum.attr import Attribution
+from torch import Tensor
+
+from milr.explainer import MILR
+
+KINDS = ("total", "decision", "redundant", "capacity")
+
+
+class InformationMaps(Attribution):
+    """A fitted explainer as a captum `Attribution`. Needs captum (`pip install captum`).
+
+    kind: "total", "decision", "redundant" or "capacity". The maps explain the representation and
+    the model's own objective, so `attribute` takes no target.
+    Raises ValueError for another kind.
+    """
+
+    def __init__(self, explainer: MILR, kind: str = "decision"):
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
+        super().__init__(explainer.model)
+        self.explainer, self.kind = explainer, kind
+
+    def attribute(self, inputs: Tensor, target: None = None, **_) -> Tensor:
+        """Bits at each number of the input (B, C, H, W), on its device.
+
+        A location's bits are brought to the pixels (bilinear, still in bits per location) and
+        shared out equally over the channels, whose sum is the map. Raises ValueError for inputs
+        that are no images.
+        """
+        if inputs.dim() != 4:
+            raise ValueError(f"inputs have shape {tuple(inputs.shape)}; give images (B, C, H, W)")
+        maps = self.explainer.explain(inputs.detach()).resized(tuple(inputs.shape[2:]))
+        values = getattr(maps, self.kind)[:, None] / inputs.shape[1]
+        return values.expand(inputs.shape).to(inputs.device)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from milr import MILR
+
+captum = pytest.importorskip("captum", reason="captum is not installed")
+
+
+@pytest.fixture(scope="module")
+def explainer():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 2),
+    ).eval()  # fmt: skip
+    batches = [(torch.randn(8, 3, 9, 9), torch.randint(2, (8,))) for _ in range(4)]
+    return MILR(model, "0", "2").fit(
+        batches, lambda outputs, batch: functional.cross_entropy(outputs, batch[1]),
+        steps=3, critic_steps=3, critic_batches=2, moment_batches=2, bank=8, progress=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["total", "decision", "redundant", "capacity"])
+def test_the_channels_add_up_to_the_map_at_the_inputs_resolution(explainer, kind):
+    from milr.attribution import InformationMaps
+
+    images = torch.randn(4, 3, 9, 9)
+    found = InformationMaps(explainer, kind).attribute(images)
+    assert found.shape == images.shape
+    expected = getattr(explainer.explain(images).resized((9, 9)), kind)
+    torch.testing.assert_close(found.sum(1), expected)
+
+
+def test_captums_metrics_take_the_maps(explainer):
+    from captum.metrics import infidelity
+
+    from milr.attribution import InformationMaps
+
+    images = torch.randn(4, 3, 9, 9)
+    maps = InformationMaps(explainer, "decision").attribute(images)
+
+    def noise(inputs):
+        change = 0.1 * torch.randn_like(inputs)
+        return change, inputs - change
+
+    found = infidelity(explainer.model, noise, images, maps, target=0, n_perturb_samples=2)
+    assert found.shape == (4,) and (found >= 0).all()
+
+
+def test_wrong_use_is_refused(explainer):
+    from milr.attribution import InformationMaps
+
+    with pytest.raises(ValueError, match="total, decision, redundant, capacity"):
+        InformationMaps(explainer, "gradient")
+    with pytest.raises(ValueError, match=r"give images \(B, C, H, W\)"):
+        InformationMaps(explainer).attribute(torch.zeros(4, 3))
