@@ -1,0 +1,77 @@
+"""Explainers of trained networks, on images that a few steps suffice for."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from milr.data.images import ImageSet, normalise
+from milr.models import explainers
+from milr.models.explainers import Explaining, explain, parse
+from milr.models.settings import Training
+
+TINY = Explaining(
+    training=Training(
+        steps=2, ways=4, per_class=3, warmup=1, validations=1, device="cpu", size=32,
+        precision="32-true",
+    ),
+    steps=2, critic_steps=2, critic_batches=2, members=2, bank=12, ways=4, per_class=3,
+)  # fmt: skip
+
+
+def pictures(seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (60, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    targets = torch.arange(5).repeat_interleave(12)
+    return ImageSet(images, targets, tuple("abcde"), f"pictures {seed}")
+
+
+SETS = {"train": pictures(0), "validation": pictures(1)}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MILR_CACHE", str(tmp_path / "cache"))
+
+
+def test_an_explainer_is_fitted_once_and_found_again(monkeypatch):
+    network, made = explain(TINY, SETS)
+    asked = normalise(SETS["validation"].images[:4])
+    maps = made.explain(asked)
+    assert maps.total.shape == maps.decision.shape == (4, 8, 8)
+    monkeypatch.setattr(explainers, "_fit", lambda *_: pytest.fail("fitted a second time"))
+    _, found = explain(TINY, SETS)
+    assert torch.equal(found.explain(asked).decision, maps.decision)
+
+
+def test_how_the_device_was_asked_for_does_not_count(monkeypatch):
+    monkeypatch.setattr("milr.distributed.devices", lambda: ("cpu",))
+    explain(TINY, SETS)
+    monkeypatch.setattr(explainers, "_fit", lambda *_: pytest.fail("fitted a second time"))
+    monkeypatch.setattr("milr.models.explainers.train", lambda s, sets: _network(s))
+    on_auto = replace(TINY, training=replace(TINY.training, device="auto"))
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip('"auto" is not the CPU on this machine')
+    explain(on_auto, SETS)
+
+
+def _network(settings):
+    from milr.models.prototypical import PrototypicalNetwork
+
+    return PrototypicalNetwork(settings.backbone, settings.metric).eval(), {}
+
+
+def test_other_settings_are_fitted_anew():
+    _, one = explain(TINY, SETS)
+    _, other = explain(replace(TINY, seed=1), SETS)
+    assert not torch.equal(
+        one.state()["inserted"]["mask.last.weight"], other.state()["inserted"]["mask.last.weight"]
+    )
+
+
+def test_the_command_line_names_the_networks_settings_and_its_own():
+    line = "--network-data birds --network-steps 7 --network-seed 2 --beta 5 --seed 3"
+    settings = parse(line.split())
+    assert (settings.training.steps, settings.training.seed) == (7, 2)
+    assert (settings.beta, settings.seed) == (5.0, 3)
+    assert settings.steps == Explaining().steps
