@@ -85,5 +85,5 @@ data-cub: $(READY) ## download the CUB photographs (1.1 GB) to the data folder
 	@$(RUN_PYTHON) -m milr.data.download cub
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock
-	$(VENV)/bin/uv pip compile pyproject.toml --group book --group dev --universal \
+	$(VENV)/bin/uv pip compile pyproject.toml --extra peers --group book --group dev --universal \
 		--python-version 3.11 --generate-hashes --no-annotate --no-header -o requirements.lock

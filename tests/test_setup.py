@@ -21,6 +21,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 WANTED = PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["book"]
 WANTED += PROJECT["dependency-groups"]["dev"]
+WANTED += PROJECT["project"]["optional-dependencies"]["peers"]
 
 
 def locked():
