@@ -55,11 +55,10 @@ def log_ratio(table: np.ndarray) -> np.ndarray:
 
     -inf where a pair never occurs.
     """
-    ratio = np.full(table.shape, -math.inf)
-    apart = table.sum(1, keepdims=True) * table.sum(0, keepdims=True)
-    return np.log(
-        np.divide(table, apart, where=table > 0, out=table * 0), where=table > 0, out=ratio
-    )
+    ratio, apart = np.full(table.shape, -math.inf), np.outer(table.sum(1), table.sum(0))
+    occurs = table > 0
+    ratio[occurs] = np.log(table[occurs] / apart[occurs])
+    return ratio
 
 
 def best_critics(joint: np.ndarray) -> list[np.ndarray]:
