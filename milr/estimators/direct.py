@@ -1,0 +1,86 @@
+"""Methods without training: nearest neighbours, and the normal with the same correlations."""
+
+import math
+
+import numpy as np
+import torch
+from numpy import ndarray
+from scipy.spatial import cKDTree
+from scipy.special import digamma
+
+# Above as many dimensions (of both sides) a tree looks at nearly all samples, and looking at all is
+# quicker.
+TREE = 8
+BLOCK = 256
+# A canonical correlation of 1 would be infinite information.
+CLOSEST = 1 - 1e-12
+
+
+def ksg(x: ndarray, z: ndarray, neighbours: int = 3) -> tuple[float, float]:
+    """Value and standard error of Kraskov, Stoegbauer and Grassberger (2004), equation 8.
+
+    psi(k) + psi(n) - mean(psi(n_x + 1) + psi(n_z + 1)), n_x and n_z being how many samples lie
+    nearer in x (in z) alone than the k-th neighbour in both, by the largest coordinate. The error
+    takes the terms as independent, which neighbours' terms are not quite.
+    """
+    x, z = (values / values.std(0) for values in (x, z))
+    near_x, near_z = (_by_tree if x.shape[1] + z.shape[1] <= TREE else _by_all)(x, z, neighbours)
+    terms = digamma(neighbours) + digamma(len(x)) - digamma(near_x + 1) - digamma(near_z + 1)
+    return float(terms.mean()), float(terms.std(ddof=1)) / math.sqrt(len(x))
+
+
+def gaussian(x: ndarray, z: ndarray) -> tuple[float, float]:
+    """The information of a normal with the samples' correlations, -sum log(1 - rho_i^2) / 2.
+
+    rho_i: canonical correlations, the singular values of what links the whitened sides. Chance
+    correlations make that too large (about dx dz / 2n); what a normal of no correlation would give
+    in expectation, from the moments of Wishart determinants, is taken off. The error is that of the
+    normal's log-ratio at the samples, which is the value's influence function.
+    """
+    u, v = _white(x), _white(z)
+    left, correlation, right = np.linalg.svd(u.T @ v, full_matrices=False)
+    rho = np.minimum(correlation, CLOSEST)
+    value = -0.5 * np.log1p(-(rho**2)).sum() - _by_chance(u.shape[1], v.shape[1], len(x))
+    a, b = u @ left * math.sqrt(len(x)), v @ right.T * math.sqrt(len(x))
+    square = (a**2 - 2 * rho * a * b + b**2) / (1 - rho**2) - a**2 - b**2
+    return float(value), float((-0.5 * square.sum(1)).std(ddof=1)) / math.sqrt(len(x))
+
+
+def _white(values: ndarray) -> ndarray:
+    """Orthonormal columns that span the centred ones; directions of no variance are left out."""
+    left, sizes, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    return left[:, sizes > 1e-10 * sizes[0]]
+
+
+def _by_chance(dx: int, dz: int, n: int) -> float:
+    """Expectation of the plug-in value for normals of no correlation."""
+
+    def log_determinant(d: int) -> float:
+        return float(digamma((n - 1 - np.arange(d)) / 2).sum())
+
+    if dx + dz >= n:
+        raise ValueError(
+            f"{n} samples of {dx} + {dz} dimensions; 'gaussian' needs more samples than dimensions"
+        )
+    return 0.5 * (log_determinant(dx) + log_determinant(dz) - log_determinant(dx + dz))
+
+
+def _by_tree(x: ndarray, z: ndarray, neighbours: int) -> tuple[ndarray, ndarray]:
+    both = np.concatenate([x, z], axis=1)
+    reach = cKDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
+    inside = np.nextafter(reach, 0)
+    return tuple(
+        cKDTree(side).query_ball_point(side, inside, p=np.inf, return_length=True) - 1
+        for side in (x, z)
+    )
+
+
+def _by_all(x: ndarray, z: ndarray, neighbours: int) -> tuple[ndarray, ndarray]:
+    x, z = (torch.from_numpy(side.astype(np.float32)) for side in (x, z))
+    counts = []
+    for i in range(0, len(x), BLOCK):
+        far_x = torch.cdist(x[i : i + BLOCK], x, p=math.inf)
+        far_z = torch.cdist(z[i : i + BLOCK], z, p=math.inf)
+        reach = torch.maximum(far_x, far_z).kthvalue(neighbours + 1, dim=1, keepdim=True).values
+        counts.append([(far < reach).sum(1) - 1 for far in (far_x, far_z)])
+    return tuple(torch.cat(side).clamp(min=0).numpy() for side in zip(*counts, strict=True))

@@ -1,0 +1,163 @@
+"""What comes in: refused with a reason, or brought into the form that training takes."""
+
+import difflib
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy import ndarray
+from scipy.special import ndtri
+from torch import Tensor
+
+from milr.estimators.result import METHODS, TRAINED
+
+# Shares of the samples that critics learn from, and that stop them; the value is read on the rest.
+TRAIN, VALIDATION = 0.6, 0.1
+# A share of a batch's size that a part must at least have, so that it holds negatives.
+LEAST = 8
+MAP_METHODS = ("infonce", "infonce-paper", "infonce-pooled")
+DENSITIES = ("ksg", "gaussian", "club", "club-full", "leave-one-out", "vib")
+
+
+class Parts(NamedTuple):
+    """Samples of several pairs of one shape, (R, n, N, C) and (R, n, D), float32."""
+
+    x: Tensor
+    z: Tensor
+
+
+def known(name: str, allowed, what: str) -> str:
+    """The name, or a ValueError that gives the nearest allowed one."""
+    if name in allowed:
+        return name
+    near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{what} is {name!r}; it must be one of {', '.join(allowed)}{hint}")
+
+
+def checked(x, z, method: str, batch: int) -> tuple[ndarray, ndarray]:
+    """x (n, dx) or (n, N, C) and z (n, dz) as float64, or an error that says what to do."""
+    known(method, METHODS, "method")
+    x, z = (_numbers(values, name, method) for values, name in ((x, "x"), (z, "z")))
+    if x.ndim == 3 and method not in MAP_METHODS:
+        raise ValueError(
+            f"x has shape {x.shape}, a feature map; {method!r} takes (n, dx). Give one location, "
+            f"x[:, i], or use one of {', '.join(MAP_METHODS)}"
+        )
+    if x.ndim not in (2, 3) or z.ndim != 2:
+        raise ValueError(
+            f"x has shape {x.shape} and z {z.shape}; allowed are (n, dx) or (n, N, C) for x "
+            "and (n, dz) for z. Flatten the further dimensions: z.reshape(len(z), -1)"
+        )
+    if len(x) != len(z):
+        raise ValueError(
+            f"{len(x)} samples of x and {len(z)} of z; row i of both must be one pair, "
+            "so give as many of each"
+        )
+    _check_enough(len(x), method, batch)
+    for values, name in ((x, "x"), (z, "z")):
+        _check_columns(values.reshape(len(values), -1), name)
+    return x, z
+
+
+def split(x: ndarray, z: ndarray, seed: int) -> tuple[tuple[ndarray, ndarray], ...]:
+    """Train, validation and held-out parts, drawn by the seed, with normal scores as columns."""
+    order = np.random.default_rng([seed, 1]).permutation(len(x))
+    ends = np.cumsum([round(share * len(x)) for share in (TRAIN, VALIDATION)])
+    parts = np.split(order, ends)
+    pairs = zip(_scores(x, parts), _scores(z, parts), strict=True)
+    return tuple((_located(a), b) for a, b in pairs)
+
+
+def stacked(parts: list[tuple[ndarray, ndarray]], device: str) -> Parts:
+    """One part of several pairs, as tensors on the device."""
+    sides = (np.stack(side).astype(np.float32) for side in zip(*parts, strict=True))
+    return Parts(*(torch.from_numpy(side).to(device) for side in sides))
+
+
+def raw_split(x: ndarray, z: ndarray, seed: int) -> tuple[tuple[ndarray, ndarray], ...]:
+    """The same parts as `split`, as they came: for a channel that is known."""
+    order = np.random.default_rng([seed, 1]).permutation(len(x))
+    ends = np.cumsum([round(share * len(x)) for share in (TRAIN, VALIDATION)])
+    return tuple((x[part], z[part]) for part in np.split(order, ends))
+
+
+def _numbers(values, name: str, method: str) -> ndarray:
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} holds {array.dtype}; give an array or a tensor of real numbers")
+    if array.dtype.kind in "iub" and method in DENSITIES:
+        raise ValueError(
+            f"{name} holds {array.dtype}, and {method!r} is for continuous values. If these are "
+            f"measurements, give {name}.astype(float); if they are symbols, use a critic "
+            "(infonce) on their one-hot codes"
+        )
+    if array.ndim == 1:
+        raise ValueError(
+            f"{name} has shape {array.shape}; give one row a sample, {name}.reshape(-1, 1) "
+            "for a single column"
+        )
+    array = array.astype(np.float64)
+    if bad := int((~np.isfinite(array)).sum()):
+        raise ValueError(
+            f"{name} holds {bad} values that are NaN or infinite; all must be finite: leave out "
+            "those samples, in x and z alike"
+        )
+    return array
+
+
+def _check_enough(n: int, method: str, batch: int) -> None:
+    if batch < 2:
+        raise ValueError(f"batch is {batch}; a critic needs at least 2, for its negatives")
+    train = round(TRAIN * n)
+    if TRAINED[method] and train < batch:
+        raise ValueError(
+            f"{n} samples, of which {train} are learned from, and a batch of {batch}; give at "
+            f"least {math.ceil(batch / TRAIN)} samples, or a batch of at most {train}"
+        )
+    least = math.ceil(LEAST / VALIDATION) if TRAINED[method] else LEAST
+    if n < least:
+        raise ValueError(f"{n} samples; {method!r} needs at least {least}")
+
+
+def _check_columns(columns: ndarray, name: str) -> None:
+    if columns.shape[1] == 0:
+        raise ValueError(f"{name} has no column; give at least one")
+    constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
+    if len(constant):
+        raise ValueError(
+            f"{name} has {len(constant)} constant columns, the first at {constant[0]} (locations "
+            "and channels flattened); a constant tells nothing: leave it out"
+        )
+
+
+def _scores(values: ndarray, parts: list[ndarray]) -> list[ndarray]:
+    """Each column bent to a normal by the ranks of the train part.
+
+    A monotone map of a column, learned from the train part alone: it adds no information, so what
+    bounds that of the image bounds that of the original, and heavy tails can't upset a critic.
+    """
+    columns = values.reshape(len(values), -1)
+    train = np.sort(columns[parts[0]], axis=0)
+    bent = np.empty_like(columns)
+    for i in range(columns.shape[1]):
+        below = np.searchsorted(train[:, i], columns[:, i], "left")
+        upto = np.searchsorted(train[:, i], columns[:, i], "right")
+        bent[:, i] = ndtri(((below + upto) / 2 + 0.5) / (len(train) + 1))
+    bent = bent.reshape(values.shape)
+    return [bent[part] for part in parts]
+
+
+def _located(x: ndarray) -> ndarray:
+    """(n, dx) to (n, 1, dx); to a feature map the binary code of each location is added.
+
+    One critic serves all locations, and may then read them differently; a code that is the same for
+    all samples carries no information.
+    """
+    if x.ndim == 2:
+        return x[:, None]
+    n, locations = x.shape[:2]
+    bits = np.arange(max(1, math.ceil(math.log2(locations))))
+    code = 2.0 * ((np.arange(locations)[:, None] >> bits) & 1) - 1
+    return np.concatenate([x, np.broadcast_to(code, (n, *code.shape))], axis=2)
