@@ -1,0 +1,185 @@
+"""Gradients, and what is made of them, through captum.
+
+Magnitudes (saliency, SmoothGrad, guided backpropagation) are the largest over the colour channels;
+contributions (all others) keep their sign and are summed over the channels. A reference image is 0
+everywhere after normalisation: the mean colour of ImageNet.
+"""
+
+import warnings
+from contextlib import contextmanager
+
+from captum.attr import (
+    DeepLift,
+    GuidedBackprop,
+    GuidedGradCam,
+    InputXGradient,
+    IntegratedGradients,
+    LayerGradCam,
+    LayerIntegratedGradients,
+    NoiseTunnel,
+    Occlusion,
+    Saliency,
+)
+from torch import Tensor, nn
+
+from milr import taps
+from milr.peers.peer import Method, Scored
+from milr.peers.targets import Target, along_embedding
+
+# Images that one pass of integrated gradients holds at once: with its graph, a few gigabytes.
+AT_ONCE = 64
+
+
+def saliency(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+    """Size of the gradient. Simonyan et al., Deep Inside Convolutional Networks, 2013."""
+    return _asked(Saliency(Scored(model, target)), images, target, abs=True).amax(1)
+
+
+def input_x_gradient(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+    """Image times gradient, signed. Shrikumar et al., Not Just a Black Box, 2016."""
+    return _asked(InputXGradient(Scored(model, target)), images, target).sum(1)
+
+
+def integrated_gradients(steps: int = 50) -> Method:
+    """Gradients along the way from the mean colour to the image, signed.
+
+    Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017.
+    """
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        explained = IntegratedGradients(Scored(model, target))
+        how = {"n_steps": steps, "internal_batch_size": max(AT_ONCE, len(images))}
+        return _asked(explained, images, target, **how).sum(1)
+
+    return method
+
+
+def layer_integrated_gradients(layer: str, steps: int = 16) -> Method:
+    """The same way of the image, with the gradients taken at a layer's outputs, signed."""
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        scored = Scored(model, target)
+        explained = LayerIntegratedGradients(scored, taps.find_layer(model, layer))
+        how = {"n_steps": steps, "internal_batch_size": max(AT_ONCE, len(images))}
+        return _asked(explained, images, target, **how).sum(1)
+
+    return method
+
+
+def smooth_grad(samples: int = 16, noise: float = 0.15) -> Method:
+    """Size of the mean gradient of noisy copies. Smilkov et al., SmoothGrad, 2017.
+
+    noise: standard deviation, as a share of the range of the images' values.
+    """
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        explained = NoiseTunnel(Saliency(Scored(model, target)))
+        found = _asked(
+            explained,
+            images,
+            target,
+            nt_type="smoothgrad",
+            nt_samples=samples,
+            nt_samples_batch_size=max(1, AT_ONCE // len(images)),
+            stdevs=noise * float(images.max() - images.min()),
+            abs=False,
+        )
+        return found.abs().amax(1)
+
+    return method
+
+
+def guided_backpropagation(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+    """Size of the gradient when rectifiers let only positive gradients back.
+
+    Springenberg et al., Striving for Simplicity, 2014.
+    """
+    return _asked(GuidedBackprop(Scored(model, target)), images, target).abs().amax(1)
+
+
+def deep_lift(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+    """Contributions to the difference from the mean colour, signed; the rescale rule.
+
+    Shrikumar et al., Learning Important Features Through Propagating Activation Differences, 2017.
+    captum's rule knows rectifiers and pooling. What a prototypical network does with its embedding
+    (distance and softmax) is no module, and enters with its gradient at the image, so that maps of
+    a log-probability need not add up to its difference; those of a classifier's logit do.
+    """
+    return _asked(DeepLift(Scored(model, target)), images, target).sum(1)
+
+
+def grad_cam(layer: str) -> Method:
+    """Channels of a layer, weighted by their mean gradient; what is negative is cut off.
+
+    Selvaraju et al., Grad-CAM, 2017.
+    """
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        explained = LayerGradCam(Scored(model, target), taps.find_layer(model, layer))
+        return _asked(explained, images, target, relu_attributions=True)[:, 0]
+
+    return method
+
+
+def grad_cam_on_embedding(layer: str) -> Method:
+    """Grad-CAM for the direction of the image's own representation, so that no label is needed.
+
+    Chen et al., Adapting Grad-CAM for Embedding Networks, 2020, with the scalar of
+    `milr.peers.targets.along_embedding` in place of their sampled triplets.
+    """
+    to_target = grad_cam(layer)
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        return to_target(model, images, along_embedding(model(images)))
+
+    return method
+
+
+def guided_grad_cam(layer: str) -> Method:
+    """Guided backpropagation times Grad-CAM, signed. Selvaraju et al., Grad-CAM, 2017."""
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        explained = GuidedGradCam(Scored(model, target), taps.find_layer(model, layer))
+        return _asked(explained, images, target, interpolate_mode="bilinear").sum(1)
+
+    return method
+
+
+def occlusion(share: float = 1 / 7, at_once: int = 4) -> Method:
+    """Drop of the score when a square of mean colour covers the location, signed.
+
+    Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014. The square's
+    side is a share of the image's, and it moves by half of that; a pixel has the mean over all
+    squares that cover it. at_once: squares in one pass.
+    """
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        channels, *size = images.shape[1:]
+        side = [max(1, round(share * length)) for length in size]
+        explained = Occlusion(Scored(model, target))
+        found = explained.attribute(
+            images,
+            (channels, *side),
+            strides=(channels, *((length + 1) // 2 for length in side)),
+            additional_forward_args=target.context,
+            perturbations_per_eval=at_once,
+        )
+        # The same value in each channel, since all are covered together.
+        return found[:, 0]
+
+    return method
+
+
+def _asked(explained, images: Tensor, target: Target, **settings) -> Tensor:
+    """What captum attributes to images (B, C, H, W), or to a layer's outputs, for the target."""
+    images = images.detach().clone().requires_grad_()
+    with _without_hook_warnings():
+        return explained.attribute(images, additional_forward_args=target.context, **settings)
+
+
+@contextmanager
+def _without_hook_warnings():
+    # captum says each time that it sets hooks; on a copy of the model that is nobody's concern.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"(?s).*Setting (forward, )?backward hooks")
+        yield

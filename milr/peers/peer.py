@@ -1,0 +1,129 @@
+"""One small interface for everything that the method is held against.
+
+A peer is asked as `peer.maps(model, images, target)`: the same images, the same scalar to explain,
+maps at the images' resolution. The model is copied first and the copy is made fit for libraries
+that replace gradients: the model itself stays as it is, bit for bit, and keeps no hook.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from milr import taps
+from milr.peers.targets import Target
+
+NEEDS = ("label", "nothing")
+Method = Callable[[nn.Module, Tensor, Target], Tensor]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A method that explains images.
+
+    name:   as tables show it
+    layer:  where its map lies: "input", or the name of a layer, whose grid is coarser
+    needs:  "label" if it explains the target that it is given, "nothing" if it ignores it
+    method: called with a copy of the model, images (B, C, H, W) on its device and their target;
+            gives (B, h, w), a location's own value, at any resolution
+    signed: whether negative values speak against the target; else they cannot occur
+    """
+
+    name: str
+    layer: str
+    needs: str
+    method: Method
+    signed: bool = False
+
+    def __post_init__(self):
+        if self.needs not in NEEDS:
+            raise ValueError(f"needs is {self.needs!r}; it must be one of {', '.join(NEEDS)}")
+
+    def maps(
+        self, model: nn.Module, images: Tensor, target: Target, batch_size: int = 32
+    ) -> Tensor:
+        """Maps (B, H, W) float32 on the CPU of normalised images (B, C, H, W).
+
+        From a coarser grid they are brought to the pixels as `Maps.resized` does (bilinear). What
+        is drawn at random is drawn from a fixed seed. Raises ValueError for batch normalisation or
+        dropout in training mode, or if images and target differ in number.
+        """
+        if len(images) != len(target):
+            raise ValueError(f"{len(images)} images and a target of {len(target)}; give one each")
+        ready = prepared(model, images[:1])
+        device = taps.device_of(ready)
+        found = []
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for start in range(0, len(images), batch_size):
+                rows = slice(start, start + batch_size)
+                chunk = images[rows].detach().to(device)
+                maps = self.method(ready, chunk, target[rows].to(device))
+                found.append(resized(maps.detach().float(), images.shape[-2:]).cpu())
+        return torch.cat(found)
+
+
+class InTurn(nn.Module):
+    """As many rectifiers as a pass uses one, which take turns."""
+
+    def __init__(self, uses: int):
+        super().__init__()
+        self.each = nn.ModuleList(nn.ReLU() for _ in range(uses))
+        self.turn = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        rectifier = self.each[self.turn]
+        self.turn = (self.turn + 1) % len(self.each)
+        return rectifier(x)
+
+
+def prepared(model: nn.Module, image: Tensor) -> nn.Module:
+    """A frozen copy of the model that gives the same outputs, and in which no rectifier is shared.
+
+    image: (1, C, H, W), to see how often each is used. torchvision's residual blocks use one
+    in-place rectifier several times, but DeepLift, guided backpropagation and layer-wise relevance
+    each need to know which use a gradient comes from, and the input of it.
+    Raises ValueError for batch normalisation or dropout in training mode.
+    """
+    with taps.frozen(model):
+        ready = copy.deepcopy(model)
+    uses: dict[nn.Module, int] = {}
+    names = {
+        name: module
+        for name, module in ready.named_modules(remove_duplicate=False)
+        if isinstance(module, nn.ReLU)
+    }
+
+    def count(module, inputs, output):
+        uses[module] = uses.get(module, 0) + 1
+
+    handles = [module.register_forward_hook(count) for module in set(names.values())]
+    with torch.no_grad():
+        ready(image.to(taps.device_of(ready)))
+    for handle in handles:
+        handle.remove()
+    fresh = {module: InTurn(uses.get(module, 1)) for module in names.values()}
+    for name, module in names.items():
+        ready.set_submodule(name, fresh[module])
+    return ready
+
+
+class Scored(nn.Module):
+    """Model and target as one module, images (B, ...) and context to scalars (B,), for captum."""
+
+    def __init__(self, model: nn.Module, target: Target):
+        super().__init__()
+        self.model, self.score = model, target.score
+
+    def forward(self, images: Tensor, *context: Tensor) -> Tensor:
+        return self.score(self.model(images), *context)
+
+
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (B, h, w) at another resolution (bilinear), each value still a location's own."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]

@@ -1,0 +1,73 @@
+"""Everything that the method is held against, as one table.
+
+What has to be fitted first is not in it: `schulz.per_sample` needs the moments of the features,
+`schulz.readout_peer` a fitted Readout, and `own` the explainer that is compared.
+"""
+
+from milr import MILR
+from milr.attribution import KINDS
+from milr.peers import baselines, gradients, relevance
+from milr.peers.peer import Peer
+
+
+def peers(local: str = "layer1", last: str = "layer4") -> dict[str, Peer]:
+    """Name -> peer. local: the layer whose locations MI-LR explains; last: the last one with maps.
+
+    The defaults are the names of torchvision's residual networks.
+    """
+    found = [
+        Peer("saliency", "input", "label", gradients.saliency),
+        Peer("input x gradient", "input", "label", gradients.input_x_gradient, signed=True),
+        Peer(
+            "integrated gradients", "input", "label", gradients.integrated_gradients(), signed=True
+        ),
+        Peer(
+            f"integrated gradients, {local}",
+            local,
+            "label",
+            gradients.layer_integrated_gradients(local),
+            signed=True,
+        ),
+        Peer("SmoothGrad", "input", "label", gradients.smooth_grad()),
+        Peer("guided backpropagation", "input", "label", gradients.guided_backpropagation),
+        Peer("guided Grad-CAM", "input", "label", gradients.guided_grad_cam(last), signed=True),
+        Peer(f"Grad-CAM, {local}", local, "label", gradients.grad_cam(local)),
+        Peer(f"Grad-CAM, {last}", last, "label", gradients.grad_cam(last)),
+        Peer(
+            f"Grad-CAM on the embedding, {last}",
+            last,
+            "nothing",
+            gradients.grad_cam_on_embedding(last),
+        ),
+        Peer("occlusion", "input", "label", gradients.occlusion(), signed=True),
+        Peer("DeepLift", "input", "label", gradients.deep_lift, signed=True),
+        Peer("LRP", "input", "label", relevance.layer_wise_relevance, signed=True),
+        Peer("deep Taylor", "input", "label", relevance.deep_taylor),
+        Peer("edges", "input", "nothing", baselines.edges),
+        Peer("centred Gaussian", "input", "nothing", baselines.centred()),
+        Peer("random", "input", "nothing", baselines.random()),
+        Peer(f"activation norm, {local}", local, "nothing", baselines.activation_norm(local)),
+    ]
+    return {peer.name: peer for peer in found}
+
+
+PEERS = peers()
+
+
+def own(explainer: MILR, kind: str = "decision") -> Peer:
+    """A fitted MI-LR as a peer: one kind of its maps, in bits, by the same interface.
+
+    It explains the model that it is given, with the inserted modules as they were fitted, so that a
+    model with other parameters gets other maps. Raises ValueError for an unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
+    layers = explainer.local, explainer.representation, explainer.evidence
+    names = ("beta", "critic", "members", "seed")
+    settings = {name: getattr(explainer, name) for name in names}
+
+    def method(model, images, target):
+        other = MILR(model, *layers, **settings).load_state(explainer.state())
+        return getattr(other.explain(images), kind)
+
+    return Peer(f"MI-LR {kind}", explainer.local, "nothing", method, signed=kind != "capacity")

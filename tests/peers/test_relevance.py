@@ -1,0 +1,73 @@
+"""Relevance through zennit: conserved, and right where the answer is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from milr.data.images import normalise
+from milr.models.prototypical import PrototypicalNetwork
+from milr.peers import relevance, targets
+from milr.peers.peer import prepared
+
+
+def draw(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def without_bias(seed=0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(inplace=True),
+        nn.Conv2d(6, 8, 3, bias=False), nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4, bias=False),
+    )  # fmt: skip
+    return model.eval()
+
+
+def test_layer_wise_relevance_adds_up_to_the_logit():
+    model, images = without_bias(), draw(2, 3, 8, 8)
+    target = targets.class_logit(torch.tensor([0, 3]))
+    maps = relevance.layer_wise_relevance(prepared(model, images[:1]), images, target)
+    logits = model(images).detach()[[0, 1], [0, 3]]
+    assert torch.allclose(maps.sum((1, 2)), logits, rtol=2e-2, atol=1e-4)
+
+
+def test_deep_taylor_gives_the_positive_relevance_and_nothing_below_zero():
+    model = without_bias()
+    images = normalise((255 * draw(2, 3, 8, 8)).to(torch.uint8))
+    classes = model(images).argmax(1)
+    target = targets.class_logit(classes)
+    maps = relevance.deep_taylor(prepared(model, images[:1]), images, target)
+    best = model(images).detach().amax(1)
+    assert (best > 0).all() and maps.min() >= 0
+    assert torch.allclose(maps.sum((1, 2)), best, rtol=2e-2)
+
+
+def test_deep_taylor_of_what_speaks_against_a_class_is_empty():
+    model, images = without_bias(), draw(2, 3, 8, 8)
+    worst = model(images).argmin(1)
+    assert (model(images).amin(1) < 0).all()
+    maps = relevance.deep_taylor(prepared(model, images[:1]), images, targets.class_logit(worst))
+    assert (maps == 0).all()
+
+
+def test_relevance_begins_with_what_each_number_of_an_embedding_adds():
+    """For the direction of the embedding itself these are its squares over its length."""
+    torch.manual_seed(0)
+    network = PrototypicalNetwork().eval()
+    ready = prepared(network, torch.rand(1, 3, 32, 32))
+    images = draw(2, 3, 32, 32)
+    z = network(images).detach()
+    found = relevance._contributions(ready, images, targets.along_embedding(z))
+    assert torch.allclose(found, z**2 / z.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [relevance.layer_wise_relevance, relevance.deep_taylor])
+def test_the_copy_is_left_without_rules(method):
+    torch.manual_seed(0)
+    ready = prepared(PrototypicalNetwork().eval(), torch.rand(1, 3, 32, 32))
+    images = draw(1, 3, 32, 32)
+    before = ready(images)
+    method(ready, images, targets.along_embedding(before))
+    assert torch.allclose(ready(images), before, atol=1e-6)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in ready.modules())
