@@ -12,9 +12,11 @@ from milr.peers.targets import Target
 
 def edges(model: nn.Module, images: Tensor, target: Target | None = None) -> Tensor:
     """Sobel's edge strength of the mean over colour channels; neither model nor target is used."""
-    grey = images.detach().mean(1).cpu().numpy()
-    found = np.hypot(ndimage.sobel(grey, axis=1), ndimage.sobel(grey, axis=2))
-    return torch.from_numpy(found)
+    found = []
+    # Image by image: scipy's filter would smooth along the batch, too.
+    for grey in images.detach().mean(1).cpu().numpy():
+        found.append(np.hypot(ndimage.sobel(grey, axis=0), ndimage.sobel(grey, axis=1)))
+    return torch.from_numpy(np.stack(found))
 
 
 def centred(width: float = 0.25) -> Method:
