@@ -1,0 +1,194 @@
+"""Does a model need what a map points at? Take it away, or take away all else, and look.
+
+Locations are taken away by an imputation, of which there are two, since each has effects of its
+own: noise in a layer's features, and blur in the pixels. A `Run` is a model with one of them:
+called with images (B, C, H, W) and what is kept of them (B, h, w), it gives the outputs. In an
+episode it is the query that is taken from; the prototypes stay those of the clean support.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from milr import taps
+from milr.explainer import draw_noise
+from milr.peers.targets import Target
+
+SHARES = (0.05, 0.1, 0.2)
+Run = Callable[[Tensor, Tensor], Tensor]
+
+
+def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], seed=0) -> Run:
+    """Features of a layer (maps) that are not kept are replaced by noise with a channel's moments.
+
+    moments: mean and standard deviation per channel, (C,) each, as `milr.peers.schulz.moments`
+    gives them. The noise is the same for every image, and each time.
+    """
+
+    def run(images: Tensor, keep: Tensor) -> Tensor:
+        def instead(local: Tensor) -> Tensor:
+            mean, std = (moment.to(local.device)[:, None, None] for moment in moments)
+            generator = torch.Generator().manual_seed(seed)
+            noise = draw_noise(local.shape[1:], generator, local.device)
+            return torch.where(_spread(keep, local), local, mean + std * noise)
+
+        with taps.frozen(model), taps.replace(model, layer, instead), torch.no_grad():
+            return model(images.to(taps.device_of(model))).cpu()
+
+    return run
+
+
+def blurred(model: nn.Module, width: float = 1 / 12) -> Run:
+    """Pixels that are not kept are taken from a blurred copy of the image.
+
+    width: standard deviation of the Gaussian, in shares of the image's height.
+    """
+
+    def run(images: Tensor, keep: Tensor) -> Tensor:
+        images = images.to(taps.device_of(model))
+        sigma = width * images.shape[-2]
+        side = 2 * int(2 * sigma + 0.5) + 1
+        smooth = gaussian_blur(images, [side, side], [sigma, sigma])
+        with taps.frozen(model), torch.no_grad():
+            return model(torch.where(_spread(keep, images), images, smooth)).cpu()
+
+    return run
+
+
+def ranked(maps: Tensor, grid: tuple[int, int], seed: int = 0) -> Tensor:
+    """Locations of a grid (h, w) in the order of maps (B, H, W), (B, h * w), the largest first.
+
+    A location has the mean of the map over its pixels. Equal ones come in an order that is drawn at
+    random, or else a map that is 0 in many places would be credited with their order.
+    """
+    values = F.interpolate(maps[:, None].double(), tuple(grid), mode="area").flatten(1)
+    drawn = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(seed))
+    return drawn[values[:, drawn].argsort(dim=1, descending=True, stable=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """What is left of a scalar as more and more locations are kept.
+
+    shares: (S,) of the locations that are kept, from 0 to 1
+    most:   (S, B) when they are the most relevant ones. This is insertion, most relevant first,
+            and read backwards it is deletion, least relevant first: the same images
+    least:  (S, B) when they are the least relevant ones: deletion, most relevant first, backwards
+    """
+
+    shares: Tensor
+    most: Tensor
+    least: Tensor
+
+    @property
+    def insertion(self) -> Tensor:
+        """(B,) area under the curve of keeping the most relevant: high is good."""
+        return torch.trapezoid(self.most, self.shares, dim=0)
+
+    @property
+    def deletion(self) -> Tensor:
+        """(B,) area under the curve of taking the most relevant away first: low is good."""
+        return torch.trapezoid(self.least, self.shares, dim=0)
+
+    @property
+    def degradation(self) -> Tensor:
+        """(B,) insertion minus deletion: 0 on average for random maps. Schulz et al., 2020."""
+        return self.insertion - self.deletion
+
+
+def curves(
+    run: Run,
+    images: Tensor,
+    maps: Tensor,
+    measures: Mapping[str, Target],
+    grid: tuple[int, int],
+    steps: int = 10,
+    batch_size: int = 64,
+) -> dict[str, Curves]:
+    """Deletion and insertion of images (B, C, H, W) in the order of their maps (B, H, W).
+
+    measures: name -> scalar of the outputs, such as the log-probability of the right species and
+    the cosine to the clean representation; all are taken from the same runs. grid: of the locations
+    (h, w) that are kept or not. steps: how many times as many locations are added.
+    Raises ValueError if images and maps differ in number.
+    """
+    _one_each(images, maps)
+    shares = torch.linspace(0, 1, steps + 1)
+    order = ranked(maps, grid)
+
+    def along(order: Tensor) -> dict[str, Tensor]:
+        masks = [first(order, grid, share) for share in shares.tolist()]
+        return _measured(run, images, masks, measures, batch_size)
+
+    most, least = along(order), along(order.flip(1))
+    return {name: Curves(shares, most[name], least[name]) for name in measures}
+
+
+def keep(
+    run: Run,
+    images: Tensor,
+    maps: Tensor,
+    measures: Mapping[str, Target],
+    grid: tuple[int, int],
+    shares: Sequence[float] = SHARES,
+    batch_size: int = 64,
+) -> dict[str, Tensor]:
+    """Sufficiency: the measures, (S, B) each, with only those shares of locations left.
+
+    They are the map's largest. With `milr.peers.targets.episode_correct` as a measure its mean is
+    the accuracy that is left. Arguments as for `curves`.
+    """
+    _one_each(images, maps)
+    order = ranked(maps, grid)
+    masks = [first(order, grid, share) for share in shares]
+    return _measured(run, images, masks, measures, batch_size)
+
+
+def drop(
+    run: Run,
+    images: Tensor,
+    maps: Tensor,
+    measures: Mapping[str, Target],
+    grid: tuple[int, int],
+    shares: Sequence[float] = SHARES,
+    batch_size: int = 64,
+) -> dict[str, Tensor]:
+    """Necessity: the measures, (S, B) each, without those shares of locations; see `keep`."""
+    _one_each(images, maps)
+    order = ranked(maps, grid)
+    masks = [~first(order, grid, share) for share in shares]
+    return _measured(run, images, masks, measures, batch_size)
+
+
+def first(order: Tensor, grid: tuple[int, int], share: float) -> Tensor:
+    """Boolean masks (B, h, w) of the first share of locations in an order (B, h * w)."""
+    mask = torch.zeros(order.shape, dtype=torch.bool)
+    count = round(share * order.shape[1])
+    return mask.scatter(1, order[:, :count], True).unflatten(1, tuple(grid))
+
+
+def _measured(run, images, masks, measures, batch_size) -> dict[str, Tensor]:
+    """Each measure for each of S masks (B, h, w), (S, B)."""
+    found: dict[str, list[Tensor]] = {name: [] for name in measures}
+    for mask in masks:
+        for start in range(0, len(images), batch_size):
+            rows = slice(start, start + batch_size)
+            outputs = run(images[rows], mask[rows])
+            for name, measure in measures.items():
+                found[name].append(measure[rows](outputs))
+    return {name: torch.cat(parts).unflatten(0, (len(masks), -1)) for name, parts in found.items()}
+
+
+def _spread(keep: Tensor, like: Tensor) -> Tensor:
+    """Which of the values of maps (B, C, H, W) are kept, from locations (B, h, w)."""
+    kept = F.interpolate(keep[:, None].float(), like.shape[-2:], mode="nearest-exact")
+    return kept.bool().to(like.device)
+
+
+def _one_each(images: Tensor, maps: Tensor) -> None:
+    if len(images) != len(maps):
+        raise ValueError(f"{len(images)} images and {len(maps)} maps; give one map for each image")

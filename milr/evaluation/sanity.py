@@ -1,0 +1,110 @@
+"""Does a map depend on what it claims to explain? On the parameters, the labels, the seed?
+
+Adebayo et al., Sanity Checks for Saliency Maps, 2018. A map that stays the same when the model has
+forgotten everything explains the image and not the model; one that looks like the image's edges
+may be nothing else; one that differs from seed to seed says little about either.
+"""
+
+import copy
+import itertools
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from milr import taps
+from milr.evaluation.statistics import rank_correlation
+from milr.peers.baselines import edges
+
+
+def cascade(
+    model: nn.Module, layers: Sequence[str] = (), seed: int = 0
+) -> Iterator[tuple[str, nn.Module]]:
+    """The model with more and more of its layers as they were before training, from the top.
+
+    layers: names, the top one first; those of the model's children that have parameters if none
+    are given. Yields the name of the layer that was forgotten last, and a copy of the model in
+    which it and all before it start anew, as `reset_parameters` of their parts has it (batch
+    normalisation also forgets its statistics). The model stays as it is; it is one copy, so be done
+    with it before you ask for the next.
+    Raises ValueError for an unknown layer, or one without parameters.
+    """
+    ready = copy.deepcopy(model)
+    for name in tuple(layers) or _from_the_top(model):
+        parts = [
+            part
+            for part in taps.find_layer(ready, name).modules()
+            if hasattr(part, "reset_parameters")
+        ]
+        if not parts:
+            raise ValueError(f"layer {name!r} has no parameters to forget; name another one")
+        with torch.random.fork_rng():
+            # Of its own for each layer, and no number that the model may have started from.
+            torch.manual_seed(zlib.crc32(f"{seed} {name} forgotten".encode()))
+            for part in parts:
+                part.reset_parameters()
+        yield name, ready
+
+
+def permuted(targets: Tensor, seed: int = 0) -> Tensor:
+    """The same labels (n,), dealt out anew: train on them, and a map can only show memory."""
+    drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    return targets[drawn]
+
+
+def rank_similarity(maps: Tensor, others: Tensor) -> Tensor:
+    """Spearman's rank correlation of each two maps (B, H, W), over their pixels: (B,).
+
+    Signs count; take `maps.abs()` to compare magnitudes. 0 for a constant map, which is like no
+    other.
+    """
+    found = rank_correlation(maps.flatten(1).numpy(), others.flatten(1).numpy())
+    return torch.from_numpy(np.nan_to_num(found))
+
+
+def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
+    """Mean structural similarity of each two maps (B, H, W), (B,), 1 for equal ones.
+
+    Wang et al., Image Quality Assessment, 2004: Gaussian window of 1.5 pixels, constants 0.01 and
+    0.03, each map first brought to the range from 0 to 1, so that scale and offset do not matter.
+    """
+    a, b = (_unit_range(one.double().numpy()) for one in (maps, others))
+    mean_a, mean_b = _window(a), _window(b)
+    variance_a, variance_b = _window(a * a) - mean_a**2, _window(b * b) - mean_b**2
+    covariance = _window(a * b) - mean_a * mean_b
+    light = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (variance_a + variance_b + 0.03**2)
+    return torch.from_numpy((light * structure).mean((1, 2)))
+
+
+def edge_similarity(maps: Tensor, images: Tensor) -> Tensor:
+    """Rank correlation of maps (B, H, W) with the edges of their images (B, C, H, W): (B,)."""
+    return rank_similarity(maps, edges(None, images))
+
+
+def seed_similarity(maps: Sequence[Tensor]) -> Tensor:
+    """Rank correlation, image by image, of each two of several maps (B, H, W): (pairs, B).
+
+    The maps are of the same images, by explainers, or of models, that differ in their seed alone.
+    Raises ValueError for fewer than two.
+    """
+    if len(maps) < 2:
+        raise ValueError(f"{len(maps)} set of maps; give two or more, one of each seed")
+    return torch.stack([rank_similarity(a, b) for a, b in itertools.combinations(maps, 2)])
+
+
+def _from_the_top(model: nn.Module) -> list[str]:
+    names = [name for name, child in model.named_children() if list(child.parameters())]
+    return names[::-1]
+
+
+def _unit_range(maps: np.ndarray) -> np.ndarray:
+    low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+    return (maps - low) / np.where(high > low, high - low, 1.0)
+
+
+def _window(maps: np.ndarray) -> np.ndarray:
+    return ndimage.gaussian_filter(maps, 1.5, truncate=3.5, axes=(1, 2))
