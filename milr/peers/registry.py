@@ -1,11 +1,10 @@
 """Everything that the method is held against, as one table.
 
 What has to be fitted first is not in it: `schulz.per_sample` needs the moments of the features,
-`schulz.readout_peer` a fitted Readout, and `own` the explainer that is compared.
+`schulz.readout_peer` a fitted Readout, and `own.amortised` and `own.refined` the explainer that
+is compared.
 """
 
-from milr import MILR
-from milr.attribution import KINDS
 from milr.peers import baselines, gradients, relevance
 from milr.peers.peer import Peer
 
@@ -52,22 +51,3 @@ def peers(local: str = "layer1", last: str = "layer4") -> dict[str, Peer]:
 
 
 PEERS = peers()
-
-
-def own(explainer: MILR, kind: str = "decision") -> Peer:
-    """A fitted MI-LR as a peer: one kind of its maps, in bits, by the same interface.
-
-    It explains the model that it is given, with the inserted modules as they were fitted, so that a
-    model with other parameters gets other maps. Raises ValueError for an unknown kind.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
-    layers = explainer.local, explainer.representation, explainer.evidence
-    names = ("beta", "critic", "members", "seed")
-    settings = {name: getattr(explainer, name) for name in names}
-
-    def method(model, images, target):
-        other = MILR(model, *layers, **settings).load_state(explainer.state())
-        return getattr(other.explain(images), kind)
-
-    return Peer(f"MI-LR {kind}", explainer.local, "nothing", method, signed=kind != "capacity")

@@ -35,7 +35,7 @@ def moments(model: nn.Module, layer: str, batches: Iterable[Tensor]) -> Moments:
     device = taps.device_of(model)
     with taps.frozen(model):
         for images in batches:
-            local = _outputs(model, images.to(device), (layer,))[0]
+            local = outputs_of(model, images.to(device), (layer,))[0]
             columns.append(taps.as_locations(local, layer).flatten(0, 1).double().cpu())
     variance, mean = torch.var_mean(torch.cat(columns), dim=0, correction=0)
     std = variance.sqrt()
@@ -47,7 +47,7 @@ def per_sample(layer: str, moments: Moments, **settings) -> Peer:
     """The Per-Sample bottleneck at a layer; settings as for `best_keep`."""
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        local = _outputs(model, images, (layer,))[0]
+        local = outputs_of(model, images, (layer,))[0]
         keep = best_keep(model, layer, images, target, moments, **settings)
         return bits(local, keep, moments)
 
@@ -78,7 +78,7 @@ def best_keep(
     optimised at once and share the noise, so that no image's keep depends on its neighbours.
     Defaults are the paper's.
     """
-    local = _outputs(model, images, (layer,))[0]
+    local = outputs_of(model, images, (layer,))[0]
     logits = torch.as_tensor(start, dtype=local.dtype, device=local.device)
     logits = logits.expand(local.shape).clone().requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=learning_rate)
@@ -163,7 +163,7 @@ def fit_readout(
     with taps.frozen(model):
         for step, batch in enumerate(itertools.islice(stream, steps)):
             images = batch.to(device)
-            outputs = _outputs(model, images, layers)
+            outputs = outputs_of(model, images, layers)
             local, keep = outputs[0], readout.keep(outputs)
             mean, std = _columns(readout.moments[0], local)
             noise = draw_noise(local.shape, generator, device)
@@ -184,7 +184,7 @@ def readout_peer(readout: Readout) -> Peer:
     """A fitted Readout bottleneck as a peer."""
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        outputs = _outputs(model, images, readout.layers)
+        outputs = outputs_of(model, images, readout.layers)
         keep = readout.to(images.device).keep(outputs)
         return bits(outputs[0], keep, readout.moments[0])
 
@@ -192,7 +192,8 @@ def readout_peer(readout: Readout) -> Peer:
 
 
 @torch.no_grad()
-def _outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
+def outputs_of(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
+    """Outputs of layers on undisturbed images."""
     with taps.read(model, layers) as outputs:
         model(images)
     return [outputs[name] for name in layers]
