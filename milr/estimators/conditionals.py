@@ -83,15 +83,15 @@ def read_channel(
 ) -> tuple[float, float, int]:
     """Value, standard error and samples, from a known log p(z | x): `channel(x, z)` of pairs."""
     if method == "vib":
-        gap = channel(x, z) - _log_fitted(train_z, z)
-        _check_channel(gap, len(z))
+        log_p = _checked(channel(x, z), len(z))
+        gap = log_p - _log_fitted(train_z, z)
         return float(gap.mean()), float(gap.std(ddof=1)) / math.sqrt(len(gap)), len(gap)
     groups = zip(_groups(torch.from_numpy(x)), _groups(torch.from_numpy(z)), strict=True)
     found = []
     for a, b in groups:
         k = len(a)
         crossed = channel(a.repeat_interleave(k, 0).numpy(), b.repeat(k, 1).numpy())
-        _check_channel(crossed, k * k)
+        crossed = _checked(crossed, k * k)
         found.append(READ[method](torch.from_numpy(crossed).view(k, k)))
     return _over_groups(found)
 
@@ -120,9 +120,10 @@ def _log_fitted(train: ndarray, z: ndarray) -> ndarray:
     return -0.5 * (square + 2 * np.log(deviation) + math.log(2 * math.pi)).sum(1)
 
 
-def _check_channel(found: ndarray, count: int) -> None:
+def _checked(found: ndarray, count: int) -> ndarray:
     if np.shape(found) != (count,) or np.isnan(found).any():
         raise ValueError(
             f"channel(x, z) gave an array of shape {np.shape(found)} for {count} pairs, or NaN; it "
             "must give log p(z | x) of each pair, in nats, shape (pairs,)"
         )
+    return found

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from milr.estimators import bounds
-from milr.estimators.door import Parts
+from milr.estimators.residual import DeepCritic, ResidualCritic
 from milr.estimators.training import Settings, train
-from milr.infonce import BLOCK, CRITICS, make_critic
+from milr.infonce import BLOCK, make_critic
 
 # More scores than this are not held at once: longer parts are read in groups of one size.
 MOST_SCORES = 2**24
 WIDTH = 64
+DEEP = {"three-layer": DeepCritic, "residual": ResidualCritic}
+BEST = ("two-layer", "three-layer", "residual")
 
 READ = {
     "infonce": bounds.infonce,
@@ -26,20 +28,27 @@ READ = {
 }
 
 
-def fit(parts: tuple[Parts, Parts], trained: str, critic: str, settings: Settings) -> tuple:
+def fit(views: dict[str, tuple], trained: str, critic: str, settings: Settings) -> tuple:
     """One critic for each pair, and the traces; critic "best": of each kind, by validation.
 
-    The validation part chose among the kinds as it chose the step; the value is read on samples
-    that took part in neither.
+    views: train, validation and held-out `Parts`, under "plain" and, with the columns of
+    `residual.with_normal`, under "normal". The validation part chose among the kinds as it chose
+    the step; the value is read on samples that took part in neither.
     """
-    kinds = CRITICS if critic == "best" else (critic,)
-    found = [_fit_kind(parts, trained, kind, settings) for kind in kinds]
+    kinds = BEST if critic == "best" else (critic,)
+    if "normal" not in views:
+        kinds = tuple(dict.fromkeys(kind.replace("residual", "three-layer") for kind in kinds))
+    found = [_fit_kind(views[view_of(kind)][:2], trained, kind, settings) for kind in kinds]
     chosen = []
     for candidates in zip(*(zip(*one, strict=True) for one in found), strict=True):
         seconds = sum(trace["seconds"] for _, trace in candidates)
         network, trace = max(candidates, key=lambda one: one[1]["best"])
         chosen.append((network, {**trace, "seconds": seconds}))
     return tuple(zip(*chosen, strict=True))
+
+
+def view_of(kind: str) -> str:
+    return "normal" if kind == "residual" else "plain"
 
 
 @torch.no_grad()
@@ -74,7 +83,10 @@ def _fit_kind(parts, trained: str, kind: str, settings: Settings) -> tuple:
     training = parts[0]
 
     def make() -> nn.Module:
-        return make_critic(kind, training.x.shape[-1], training.z.shape[-1], WIDTH)
+        local, representation = training.x.shape[-1], training.z.shape[-1]
+        if kind in DEEP:
+            return DEEP[kind](local, representation, WIDTH)
+        return make_critic(kind, local, representation, WIDTH)
 
     def quality(critic: nn.Module, x: Tensor, z: Tensor) -> float:
         size = min(len(x), max(2, math.isqrt(MOST_SCORES // (8 * x.shape[1]))))

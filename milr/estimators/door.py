@@ -61,11 +61,26 @@ def checked(x, z, method: str, batch: int) -> tuple[ndarray, ndarray]:
     return x, z
 
 
-def split(x: ndarray, z: ndarray, seed: int) -> tuple[tuple[ndarray, ndarray], ...]:
-    """Train, validation and held-out parts, drawn by the seed, with normal scores as columns."""
-    order = np.random.default_rng([seed, 1]).permutation(len(x))
-    ends = np.cumsum([round(share * len(x)) for share in (TRAIN, VALIDATION)])
-    parts = np.split(order, ends)
+def splits(n: int, folds: int, seed: int) -> list[tuple[ndarray, ndarray, ndarray]]:
+    """Train, validation and held-out samples of each fold, drawn by the seed.
+
+    One fold holds 30 % out; of several, each holds out its own share of the samples.
+    """
+    order = np.random.default_rng([seed, 1]).permutation(n)
+    if folds == 1:
+        return [tuple(np.split(order, _ends(n)))]
+    size = n // folds
+    found = []
+    for i in range(folds):
+        rest = np.concatenate([order[: i * size], order[(i + 1) * size : folds * size]])
+        rest = np.roll(rest, -i * size)  # each sample validates as rarely as the others
+        stop = round(VALIDATION * len(rest))
+        found.append((rest[stop:], rest[:stop], order[i * size : (i + 1) * size]))
+    return found
+
+
+def prepared(x: ndarray, z: ndarray, parts) -> tuple[tuple[ndarray, ndarray], ...]:
+    """x (n, N, C) and z (n, D) of each part, the columns as normal scores."""
     pairs = zip(_scores(x, parts), _scores(z, parts), strict=True)
     return tuple((_located(a), b) for a, b in pairs)
 
@@ -76,11 +91,8 @@ def stacked(parts: list[tuple[ndarray, ndarray]], device: str) -> Parts:
     return Parts(*(torch.from_numpy(side).to(device) for side in sides))
 
 
-def raw_split(x: ndarray, z: ndarray, seed: int) -> tuple[tuple[ndarray, ndarray], ...]:
-    """The same parts as `split`, as they came: for a channel that is known."""
-    order = np.random.default_rng([seed, 1]).permutation(len(x))
-    ends = np.cumsum([round(share * len(x)) for share in (TRAIN, VALIDATION)])
-    return tuple((x[part], z[part]) for part in np.split(order, ends))
+def _ends(n: int) -> ndarray:
+    return np.cumsum([round(share * n) for share in (TRAIN, VALIDATION)])
 
 
 def _numbers(values, name: str, method: str) -> ndarray:

@@ -1,16 +1,18 @@
 """The call: check, split, train, read."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
 from numpy import ndarray
 
 from milr.estimators import conditionals, critics, direct, door
+from milr.estimators.residual import with_normal
 from milr.estimators.result import KINDS, METHODS, TRAINED, UPPER, Estimate
 from milr.estimators.training import Settings
 from milr.infonce import CRITICS as KINDS_OF_CRITIC
 
-CRITICS = (*KINDS_OF_CRITIC, "best")
+CRITICS = (*KINDS_OF_CRITIC, "three-layer", "residual", "best")
 
 
 def estimate(
@@ -23,6 +25,7 @@ def estimate(
     batch: int = 128,
     learning_rate: float = 3e-3,
     patience: int = 8,
+    folds: int = 1,
     negatives: int | None = None,
     neighbours: int = 3,
     channel: Callable[[ndarray, ndarray], ndarray] | None = None,
@@ -36,10 +39,14 @@ def estimate(
     InfoNCE methods x may be a feature map (n, N, C); the value is then that of the average
     location.
     method: one of `METHODS`; the package's docstring says what each is.
-    critic: one of `CRITICS`; "best" trains each kind and takes the one whose bound on the
-    validation part is highest.
+    critic: one of `CRITICS`. "linear", "two-layer" and "concatenated" are those of `milr.infonce`,
+    "three-layer" is separable with one layer more, "residual" that on top of the log-ratio of a
+    fitted normal (for a feature map, without it), and "best" trains a few kinds and takes the one
+    that does best on the validation part.
     steps, batch, learning_rate: of the training; it ends early when the validation part has not
     gained for `patience` of its 20 looks.
+    folds: 1 holds 30 % out; more train as many times on most and hold each sample out once, which
+    costs as many times and leaves less to chance.
     negatives: samples in a group of held-out ones, each the others' negative, which caps InfoNCE at
     its logarithm; None for all that are held out (up to some thousands).
     neighbours: of "ksg".
@@ -47,14 +54,15 @@ def estimate(
     "leave-one-out", which are then upper bounds; it gets and gives numpy arrays.
     seed: of the split, the initial weights and the batches; global generators stay as they are.
 
-    Of the samples 60 % train, 10 % validate, and on 30 % the value is read; "ksg" and "gaussian"
-    use all. Raises ValueError or TypeError for what can't be estimated from, saying what to do.
+    With one fold 60 % of the samples train, 10 % validate, and on 30 % the value is read; "ksg" and
+    "gaussian" use all. Raises ValueError or TypeError for what can't be estimated from, saying what
+    to do.
     """
     settings = Settings(
         steps=steps, batch=batch, learning_rate=learning_rate, patience=patience,
         seed=seed, device=device, progress=progress,
     )  # fmt: skip
-    how = {"critic": critic, "negatives": negatives, "neighbours": neighbours}
+    how = {"critic": critic, "folds": folds, "negatives": negatives, "neighbours": neighbours}
     channels = None if channel is None else [channel]
     return estimate_many([(x, z)], [method], settings, channels=channels, **how)[method][0]
 
@@ -65,6 +73,7 @@ def estimate_many(
     settings: Settings,
     *,
     critic: str = "two-layer",
+    folds: int = 1,
     negatives: int | None = None,
     neighbours: int = 3,
     channels: Sequence[Callable] | None = None,
@@ -75,12 +84,12 @@ def estimate_many(
     one for each pair. "seconds" of a trace are the pair's share of the training and its reading.
     """
     door.known(critic, CRITICS, "critic")
-    _check_settings(settings, methods, channels)
+    _check_settings(settings, methods, channels, folds)
     pairs = [door.checked(x, z, m, settings.batch) for x, z in pairs for m in methods[:1]]
     for method in methods[1:]:
         for x, z in pairs:
             door.checked(x, z, method, settings.batch)
-    work = _Work(pairs, settings, critic)
+    work = _Work(pairs, settings, critic, folds)
     found = {}
     for method in methods:
         if not TRAINED[method]:
@@ -98,41 +107,70 @@ def estimate_many(
 class _Work:
     """The split samples of all pairs, and what was trained on them so far."""
 
-    def __init__(self, pairs, settings: Settings, critic: str):
-        self.pairs, self.settings, self.critic = pairs, settings, critic
-        self.parts, self.trained = None, {}
+    def __init__(self, pairs, settings: Settings, critic: str, folds: int):
+        self.pairs, self.settings, self.critic, self.folds = pairs, settings, critic, folds
+        self.views, self.trained = {}, {}
 
     def read(self, method: str, negatives: int | None) -> list[Estimate]:
         networks, traces = self._networks(TRAINED[method])
-        held_out = self.parts[2]
-        return [
-            self._read_one(*one, method, negatives)
-            for one in zip(networks, traces, *held_out, strict=True)
-        ]
+        found = []
+        for i, (network, trace) in enumerate(zip(networks, traces, strict=True)):
+            x, z = self.views[critics.view_of(trace["critic"])][2]
+            found.append(_read_one(network, trace, x[i], z[i], method, negatives))
+        starts = range(0, len(found), self.folds)
+        return [_joined(found[i : i + self.folds]) for i in starts]
 
     def _networks(self, trained: str) -> tuple:
-        if self.parts is None:
-            split = [door.split(x, z, self.settings.seed) for x, z in self.pairs]
-            device = self.settings.device
-            self.parts = [door.stacked(part, device) for part in zip(*split, strict=True)]
+        if not self.views:
+            self._split()
         if trained not in self.trained:
             if trained == "conditional":
-                made = conditionals.fit(self.parts[:2], self.settings)
+                made = conditionals.fit(self.views["plain"][:2], self.settings)
             else:
-                made = critics.fit(self.parts[:2], trained, self.critic, self.settings)
+                made = critics.fit(self.views, trained, self.critic, self.settings)
             self.trained[trained] = made
         return self.trained[trained]
 
-    def _read_one(self, network, trace, x, z, method, negatives) -> Estimate:
-        started = time.perf_counter()
-        if TRAINED[method] == "conditional":
-            value, error, samples = conditionals.read(network, x, z, method)
-            locations = None
-        else:
-            value, error, locations, samples = critics.read(network, x, z, method, negatives)
-        trace = trace | {"samples": samples} | ({"locations": locations} if locations else {})
-        trace["seconds"] += time.perf_counter() - started
-        return Estimate(value, error, KINDS[method], trace)
+    def _split(self) -> None:
+        split = [
+            door.prepared(x, z, parts)
+            for x, z in self.pairs
+            for parts in door.splits(len(x), self.folds, self.settings.seed)
+        ]
+        views = {"plain": split}
+        if self.pairs[0][0].ndim == 2:
+            views["normal"] = [with_normal(parts) for parts in split]
+        for name, pairs in views.items():
+            parts = zip(*pairs, strict=True)
+            self.views[name] = tuple(door.stacked(part, self.settings.device) for part in parts)
+
+
+def _read_one(network, trace: dict, x, z, method: str, negatives: int | None) -> Estimate:
+    started = time.perf_counter()
+    if TRAINED[method] == "conditional":
+        value, error, samples = conditionals.read(network, x, z, method)
+        locations = None
+    else:
+        value, error, locations, samples = critics.read(network, x, z, method, negatives)
+    trace = trace | {"samples": samples} | ({"locations": locations} if locations else {})
+    trace["seconds"] += time.perf_counter() - started
+    return Estimate(value, error, KINDS[method], trace)
+
+
+def _joined(folds: list[Estimate]) -> Estimate:
+    """The mean over folds; their held-out samples are others, so their errors are independent."""
+    first, count = folds[0], len(folds)
+    if count == 1:
+        return first
+    value = sum(one.value for one in folds) / count
+    error = math.sqrt(sum(one.standard_error**2 for one in folds)) / count
+    trace = first.trace | {
+        name: sum(one.trace[name] for one in folds) for name in ("samples", "seconds")
+    }
+    if "locations" in trace:
+        columns = zip(*(one.trace["locations"] for one in folds), strict=True)
+        trace["locations"] = [sum(column) / count for column in columns]
+    return Estimate(value, error, first.kind, trace)
 
 
 def _direct(x: ndarray, z: ndarray, method: str, neighbours: int) -> Estimate:
@@ -147,18 +185,23 @@ def _direct(x: ndarray, z: ndarray, method: str, neighbours: int) -> Estimate:
 
 def _by_channel(pair, channel: Callable, method: str, seed: int) -> Estimate:
     started = time.perf_counter()
-    (_, train_z), _, (x, z) = door.raw_split(*pair, seed)
-    value, error, samples = conditionals.read_channel(channel, train_z, x, z, method)
+    x, z = pair
+    train, _, held_out = door.splits(len(x), 1, seed)[0]
+    value, error, samples = conditionals.read_channel(
+        channel, z[train], x[held_out], z[held_out], method
+    )
     trace = {"samples": samples, "seconds": time.perf_counter() - started}
     return Estimate(value, error, UPPER, trace)
 
 
-def _check_settings(settings: Settings, methods: Sequence[str], channels) -> None:
+def _check_settings(settings: Settings, methods: Sequence[str], channels, folds: int) -> None:
     for method in methods:
         door.known(method, METHODS, "method")
     for name in ("steps", "batch", "patience"):
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
+    if folds < 1:
+        raise ValueError(f"folds is {folds}; give 1 to hold a part out, or 2 and more")
     if "vib" in methods and channels is None:
         raise ValueError(
             "method 'vib' bounds the information of a known channel; give channel=, a function of "

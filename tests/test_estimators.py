@@ -1,0 +1,285 @@
+"""Estimators against known truth, closed forms and each other."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.feature_selection import mutual_info_regression
+
+from milr.data.known import tasks
+from milr.estimators import METHODS, Settings, bounds, direct, estimate, estimate_many
+from milr.estimators.residual import with_normal
+from milr.infonce import FORMS, lower_bound
+
+ONE = tasks()["normal 1x1, 1 nats"]
+SETTINGS = Settings(steps=150, seed=1, progress=False)
+PROMISED = {
+    "lower bound": {"infonce", "infonce-paper", "infonce-pooled", "nwj"},
+    "upper bound": {"club", "club-full", "leave-one-out", "vib"},
+}
+
+
+def pairs(n=1000, seed=0, task=ONE):
+    return task.sample(n, seed)
+
+
+def log_ratios(k: int, seed: int) -> torch.Tensor:
+    """(k, k) true log-ratios of all pairs of k samples: the critic at its best."""
+    x, z = pairs(k, seed)
+    ratio = ONE.log_ratio(np.repeat(x, k, axis=0), np.tile(z, (k, 1)))
+    return torch.from_numpy(ratio).view(k, k)
+
+
+@pytest.fixture(scope="module")
+def found():
+    given = [ONE.sample(2000, 0)]
+    return {
+        **estimate_many(given, METHODS, SETTINGS, critic="residual", channels=[ONE.channel]),
+        "learned": estimate_many(
+            given, ["club", "club-full", "leave-one-out"], SETTINGS
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"club", "club-full", "smile"}))
+def test_most_methods_come_near_one_nat_of_a_normal(found, method):
+    (estimated,) = found[method]
+    assert estimated.value == pytest.approx(1, abs=0.12)
+    assert 0.005 < estimated.standard_error < 0.08
+
+
+def test_club_is_far_above_one_nat_even_with_the_true_channel(found):
+    """E log p(z|x) - E' log p(z|x) is rho^2 / (1 - rho^2) for a normal: 6.39 at one nat."""
+    for method in ("club", "club-full"):
+        assert found[method][0].value == pytest.approx(math.e**2 - 1, rel=0.25)
+
+
+def test_kinds_say_what_is_promised(found):
+    for method in METHODS:
+        kinds = [kind for kind, members in PROMISED.items() if method in members]
+        assert found[method][0].kind == (kinds or ["neither"])[0], method
+    for method, (estimated,) in found["learned"].items():
+        assert estimated.kind == "neither", method
+
+
+def test_a_learned_conditional_is_as_good_as_the_channel_for_a_normal(found):
+    learned = found["learned"]["leave-one-out"][0].value
+    assert learned == pytest.approx(found["leave-one-out"][0].value, abs=0.06)
+
+
+def test_the_trace_keeps_the_curves(found):
+    trace = found["infonce"][0].trace
+    assert len(trace["validation"]) == len(trace["step"]) > 1
+    assert trace["step"][-1] <= 150 and len(trace["train"]) == trace["step"][-1]
+    assert trace["samples"] == 600 and trace["critic"] == "residual"
+    learned = found["learned"]["club"][0].trace["validation"]
+    assert max(learned) > learned[0]
+
+
+def test_independent_pairs_stop_early_and_give_nothing():
+    x, z = tasks()["normal 3x3, 0 nats"].sample(600, 3)
+    estimated = estimate(x, z, steps=400, patience=3, progress=False)
+    assert estimated.trace["step"][-1] < 400
+    assert estimated.value <= 3 * estimated.standard_error
+
+
+def test_the_seed_decides_and_global_generators_stay_as_they_are():
+    x, z = pairs(400)
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    values = [estimate(x, z, steps=20, seed=s, progress=False).value for s in (0, 0, 1)]
+    assert values[0] == values[1] != values[2]
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+
+
+def test_tensors_are_as_good_as_arrays():
+    x, z = pairs(400)
+    as_tensors = [torch.from_numpy(side).requires_grad_() for side in (x, z)]
+    values = [estimate(*given, steps=10, progress=False).value for given in ((x, z), as_tensors)]
+    assert values[0] == values[1]
+
+
+def test_pairs_trained_side_by_side_are_estimated_as_alone_up_to_their_start():
+    given = [pairs(1500, seed) for seed in (0, 1)]
+    together = estimate_many(given, ["infonce"], SETTINGS)["infonce"]
+    alone = estimate_many(given[1:], ["infonce"], SETTINGS)["infonce"][0]
+    assert together[0].value != together[1].value
+    assert together[1].value == pytest.approx(alone.value, abs=0.05)
+
+
+def test_folds_hold_each_sample_out_once():
+    x, z = pairs(600)
+    one, three = (
+        estimate(x, z, steps=60, folds=folds, critic="residual", progress=False) for folds in (1, 3)
+    )
+    assert (one.trace["samples"], three.trace["samples"]) == (180, 600)
+    assert three.standard_error < 0.75 * one.standard_error
+
+
+def test_the_best_critic_is_the_one_that_validates_best():
+    x, z = tasks()["dense 25x25"].sample(800, 0)
+    best = estimate(x, z, steps=40, critic="best", progress=False).trace
+    kinds = ("two-layer", "three-layer", "residual")
+    each = {k: estimate(x, z, steps=40, critic=k, progress=False).trace["best"] for k in kinds}
+    assert best["critic"] == max(each, key=each.get) == "residual"
+    assert best["best"] == each["residual"]
+
+
+def test_infonce_is_capped_by_its_negatives():
+    x, z = tasks()["normal 1x1, 3.5 nats"].sample(1500, 0)
+    few, many = (
+        estimate(x, z, steps=100, critic="residual", negatives=k, progress=False).value
+        for k in (8, 450)
+    )
+    assert few < math.log(8) < many < math.log(450)
+
+
+def test_a_map_is_read_location_by_location():
+    task = tasks()["map, redundant"]
+    x, z = task.sample(1000, 0)
+    (estimated,) = estimate_many([(x, z)], ["infonce"], SETTINGS, critic="three-layer")["infonce"]
+    locations = estimated.trace["locations"]
+    assert estimated.value == pytest.approx(np.mean(locations), abs=1e-5)
+    assert min(locations[:6]) > 0.25 and max(np.abs(locations[6:])) < 0.1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_infonce_forms_are_those_of_the_method(form):
+    scores = torch.randn(6, 3, 6, generator=torch.Generator().manual_seed(0)).double()
+    value, influence, locations = bounds.infonce(scores, form)
+    assert float(value) == pytest.approx(float(lower_bound(scores, form)))
+    assert float(locations.mean()) == pytest.approx(float(value))
+    assert float(influence.mean()) == pytest.approx(float(value))
+
+
+SPREAD = {
+    "infonce": lambda s: bounds.infonce(s[:, None])[:2],
+    "donsker_varadhan": bounds.donsker_varadhan,
+    "nwj": lambda s: bounds.nwj(s + 1),
+    "plug_in": bounds.plug_in,
+    "leave_one_out": bounds.leave_one_out,
+    "club": bounds.club,
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_standard_errors_are_the_spread_over_samples(name):
+    """A fixed critic (half the true log-ratio), 150 sets of 100 samples."""
+    found = [SPREAD[name](0.5 * log_ratios(100, seed)) for seed in range(150)]
+    spread = np.std([float(value) for value, _ in found])
+    claimed = np.mean([float(influence.std()) / 10 for _, influence in found])
+    assert claimed == pytest.approx(spread, rel=0.2)
+
+
+@pytest.mark.parametrize("name, shift", [("nwj", 1.0), ("donsker_varadhan", 0.0)])
+def test_at_the_true_log_ratio_the_bounds_are_tight(name, shift):
+    values = [float(getattr(bounds, name)(log_ratios(150, s) + shift)[0]) for s in range(40)]
+    assert np.mean(values) == pytest.approx(1, abs=3 * np.std(values) / math.sqrt(40))
+
+
+def test_held_out_donsker_varadhan_lies_above_the_bound_on_average():
+    """Why "mine" is no lower bound: few samples, the same critic, a higher value."""
+    count, k = 4000, 6
+    x, z = (side.reshape(count, k, 1) for side in pairs(count * k))
+    columns = [np.broadcast_to(s, (count, k, k)).reshape(-1, 1) for s in (x, z.swapaxes(1, 2))]
+    scores = torch.from_numpy(ONE.log_ratio(*columns)).view(count, k, k)
+    few = [float(bounds.donsker_varadhan(one)[0]) for one in scores]
+    assert np.mean(few) - 3 * np.std(few) / math.sqrt(count) > 1
+
+
+def test_clipping_bounds_what_others_can_add():
+    scores = torch.tensor([[2.0, 40.0], [40.0, 2.0]])
+    assert float(bounds.donsker_varadhan(scores)[0]) == pytest.approx(-38)
+    assert float(bounds.donsker_varadhan(scores, clip=5.0)[0]) == pytest.approx(-3)
+
+
+def test_the_first_corrected_gradient_of_mine_is_that_of_donsker_varadhan():
+    scores = torch.randn(1, 5, 1, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = bounds.objective("mine")(scores)
+    value, _ = bounds.donsker_varadhan(scores[0, :, 0])
+    (corrected,) = torch.autograd.grad(loss.sum(), scores)
+    (plain,) = torch.autograd.grad(-value, scores)
+    assert loss.item() == pytest.approx(-value.item())
+    assert torch.allclose(corrected, plain, atol=1e-6)
+
+
+def test_nearest_neighbours_agree_with_scikit_learns():
+    x, z = pairs(2000)
+    theirs = mutual_info_regression(x, z[:, 0], n_neighbors=3, random_state=0)[0]
+    assert direct.ksg(x, z, 3)[0] == pytest.approx(theirs, abs=0.02)
+
+
+def test_trees_and_all_distances_find_the_same_neighbours():
+    x, z = (s.astype(np.float32).astype(float) for s in tasks()["dense 2x2"].sample(500, 0))
+    for a, b in zip(direct._by_tree(x, z, 4), direct._by_all(x, z, 4), strict=True):
+        assert np.mean(a == b) > 0.99
+
+
+def test_the_normal_estimate_has_no_bias_where_nothing_is_shared():
+    random = np.random.default_rng(0)
+    values = [
+        direct.gaussian(random.standard_normal((80, 6)), random.standard_normal((80, 5)))[0]
+        for _ in range(200)
+    ]
+    assert abs(np.mean(values)) < 3 * np.std(values) / math.sqrt(200)
+    assert np.std(values) > 0.01
+
+
+def test_the_normal_columns_multiply_to_the_normals_log_ratio():
+    task = tasks()["dense 5x5"]
+    x, z = task.sample(20000, 0)
+    ((a, b),) = with_normal([(x[:, None], z)])
+    product = (a[:, 0, 5:] * b[:, 5:]).sum(1)
+    assert np.corrcoef(product, task.log_ratio(x, z))[0, 1] > 0.995
+    assert product.mean() == pytest.approx(task.truth, abs=0.03)
+
+
+def with_nan():
+    x, z = pairs(300)
+    x[3, 0] = np.nan
+    return x, z
+
+
+def with_constant():
+    x, z = pairs(300)
+    return np.hstack([x, np.ones_like(x)]), z
+
+
+X, Z = pairs(300)
+
+
+@pytest.mark.parametrize(
+    "x, z, settings, said",
+    [
+        (X[:-1], Z, {}, "299 samples of x and 300 of z"),
+        (*with_nan(), {}, "x holds 1 values that are NaN or infinite"),
+        (X, np.r_[[[np.inf]], Z[1:]], {}, "z holds 1 values"),
+        (X[:50], Z[:50], {"batch": 64}, "at least 107 samples, or a batch of at most 30"),
+        (*with_constant(), {}, "x has 1 constant columns, the first at 1"),
+        (X[:, 0], Z, {}, r"x.reshape\(-1, 1\)"),
+        (X, Z[:, None], {}, r"z.reshape\(len\(z\), -1\)"),
+        (X > 0, Z, {"method": "ksg"}, "for continuous values"),
+        ((9 * X).astype(int), Z, {"method": "club"}, "infonce"),
+        (X[:, None], Z, {"method": "nwj"}, "a feature map; 'nwj' takes"),
+        (X, Z, {"method": "infonse"}, "did you mean 'infonce'"),
+        (X, Z, {"critic": "two layers"}, "did you mean 'two-layer'"),
+        (X, Z, {"method": "vib"}, "give channel="),
+        (X, Z, {"method": "vib", "channel": lambda x, z: z[:3, 0]}, r"\(3,\) for 90 pairs"),
+        (X, Z, {"steps": 0}, "steps is 0; it must be at least 1"),
+        (X, Z, {"folds": 0}, "folds is 0"),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_refused_with_what_to_do(x, z, settings, said):
+    with pytest.raises(ValueError, match=said):
+        estimate(x, z, **{"batch": 64, "steps": 5, "progress": False, **settings})
+
+
+def test_words_are_no_samples():
+    with pytest.raises(TypeError, match="real numbers"):
+        estimate(np.array([["a"], ["b"]]), Z[:2])
+
+
+def test_integers_are_welcome_where_no_density_is_meant():
+    x = np.random.default_rng(0).integers(0, 3, size=(400, 1))
+    assert estimate(x, np.hstack([x == 0, x == 1]), steps=60, progress=False).value > 0.5
