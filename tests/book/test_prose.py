@@ -10,6 +10,7 @@ from milr.paths import ROOT
 
 LEAVES = ("paths", "files", "cache", "distributed")
 METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "fitting", "explainer")
+METHOD += ("exact", "estimators")
 FACES = ("attribution", "__init__")
 ARROW = (LEAVES, METHOD, FACES, ("data",), ("models", "peers"), ("evaluation",))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
