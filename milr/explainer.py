@@ -93,15 +93,17 @@ class MILR:
     def explain(self, images: Tensor, draws: int = 4, batch_size: int = 64) -> Maps:
         """Maps of images (B, ...): total, decision, redundant and capacity, in bits, on the CPU.
 
-        draws: how many draws of the noise the decision map averages over. An image's maps do not
-        depend on the images beside it.
+        draws: how many draws of the noise the decision map averages over, in pairs of opposites: of
+        a critic that is linear in the features, the noise cancels almost wholly. An image's maps do
+        not depend on the images beside it.
         Raises NotFitted before `fit`, ValueError for NaN features or another shape than at `fit`.
         """
         inserted = self._fitted()
         with self._working(inserted) as device, torch.no_grad():
             # The same noise for every image, so that no map depends on its neighbours.
-            shape = (draws, math.prod(inserted.locations), len(inserted._mean("local")))
+            shape = (-(-draws // 2), math.prod(inserted.locations), len(inserted._mean("local")))
             noise = draw_noise(shape, self.generator("explain"), device)
+            noise = torch.cat([noise, -noise])[:draws]
             chunks = images.split(batch_size)
             found = [self._explain(chunk.to(device), inserted, noise) for chunk in chunks]
         return concatenate(found)

@@ -25,6 +25,8 @@ from milr.inserted import Inserted
 SHUT = 0.005
 # Of the bank, to estimate the bounds on it with an error; each is a batch of InfoNCE.
 GROUPS = 4
+# That the critics see of a batch: neighbours tell them much the same, so all would only be slower.
+LOCATIONS = 128
 
 
 def fit(
@@ -127,11 +129,13 @@ def _fit_critics(explainer, inserted, stream, noise, training, steps, count, hid
     bounds = _Bounds(inserted.total, inserted.decision)
     wrapped, optimizer, schedule = training.set_up(bounds, steps)
     history = {"total": [], "decision": []}
-    samples = [_sample(explainer, inserted, stream, training) for _ in range(count)]
+    samples = [
+        _some_locations(_sample(explainer, inserted, stream, training), noise) for _ in range(count)
+    ]
     for step in training.bar(steps, "critics", history, "total"):
         # Each member sees other batches and other parts of z, so that their errors differ.
-        rounds = range(step * inserted.members, (step + 1) * inserted.members)
-        batches = [_standardised(inserted, samples[i % count], noise) for i in rounds]
+        turns = [step + member * count // inserted.members for member in range(inserted.members)]
+        batches = [_standardised(inserted, samples[turn % count], noise) for turn in turns]
         batches = [(x, passed, noise.hide(z, hidden)) for x, passed, z in batches]
         total, decision = wrapped(batches)
         training.descend(wrapped, optimizer, schedule, -(total + decision))
@@ -165,6 +169,13 @@ def _sample(explainer, inserted, stream, training) -> tuple[Tensor, Tensor, Tens
     with training.fabric.autocast():
         features = explainer.features(_images(next(stream), training.fabric.device))
     return features.local, explainer.keep_of(features, inserted), features.z
+
+
+def _some_locations(sample: tuple[Tensor, Tensor, Tensor], noise) -> tuple[Tensor, Tensor, Tensor]:
+    """A sample at `LOCATIONS` of its locations, drawn at random: so many samples fit in memory."""
+    local, keep, z = sample
+    places = noise.places(local.shape[1])
+    return local[:, places], keep[:, places], z
 
 
 @torch.no_grad()
@@ -229,6 +240,10 @@ class _Noise:
         """z without a share of its numbers, drawn at random, at the same mean size."""
         seen = self._share(torch.rand, z) >= share
         return z * seen / (1 - share)
+
+    def places(self, count: int) -> Tensor:
+        """At most `LOCATIONS` of so many locations, the same in all processes."""
+        return torch.randperm(count, generator=self.generator)[:LOCATIONS]
 
     def _share(self, draw: Callable, like: Tensor) -> Tensor:
         count = len(like)

@@ -286,3 +286,16 @@ def test_a_model_in_training_mode_with_batch_norm_is_refused(convolutional):
 
 def test_bits_are_nats_over_log_two():
     assert BITS * math.log(2) == pytest.approx(1)
+
+
+def test_opposite_draws_cancel_the_noise_of_a_linear_critic():
+    """Two draws then say almost what fifty say; a single draw is far from it."""
+    torch.manual_seed(0)
+    explainer = MILR(Convolutional().eval(), "norm", "pool", critic="linear", seed=3)
+    data = list(batches((2, 4, 4), size=32))
+    explainer.fit(data, cross_entropy, **FAST | {"critic_steps": 40, "critic_batches": 12})
+    images = torch.cat([images for images, _ in data[:3]])
+    one, two, many = (explainer.explain(images, draws=n).decision for n in (1, 2, 50))
+    spread = many.std()
+    assert (two - many).std() < 0.2 * spread
+    assert (one - many).std() > 2 * (two - many).std()
