@@ -77,7 +77,8 @@ def infonce(scores: Tensor, form: str = "location") -> tuple[Tensor, Tensor, Ten
         each = own - total + math.log(n * k)
         share = (scores - total).exp().sum((1, 2))
     else:
-        others = scores.masked_fill(torch.eye(k, dtype=torch.bool)[:, None], -math.inf)
+        eye = torch.eye(k, dtype=torch.bool, device=scores.device)
+        others = scores.masked_fill(eye[:, None], -math.inf)
         rest = others.logsumexp((0, 1)) - math.log(n)
         total = torch.logaddexp(own, rest)
         each = own - total + math.log(k)
@@ -123,7 +124,7 @@ def club_sampled(log_q: Tensor) -> tuple[Tensor, Tensor]:
 def leave_one_out(log_q: Tensor) -> tuple[Tensor, Tensor]:
     """log q(z | x) minus log of the mean of q(z | x') over the others (Poole et al. 2019)."""
     k = len(log_q)
-    others = log_q.masked_fill(torch.eye(k, dtype=torch.bool), -math.inf)
+    others = _off(log_q, -math.inf)
     each = _own(log_q) - others.logsumexp(0) + math.log(k - 1)
     return each.mean(), each - others.softmax(0).sum(1) + 1
 

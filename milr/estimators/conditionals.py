@@ -75,7 +75,7 @@ def fit(parts: tuple[Parts, Parts], settings: Settings) -> tuple:
 def read(head: NormalHead, x: Tensor, z: Tensor, method: str) -> tuple[float, float, int]:
     """Value, standard error and samples, from a learned head."""
     groups = zip(_groups(x), _groups(z), strict=True)
-    return _over_groups([READ[method](head.all_pairs(a, b).double()) for a, b in groups])
+    return _over_groups([READ[method](head.all_pairs(a, b).cpu().double()) for a, b in groups])
 
 
 def read_channel(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+import torch
 
 from milr import estimators
 from milr.cache import cached
@@ -51,7 +52,7 @@ class Plan:
     def settings(self, seed: int) -> Settings:
         return Settings(
             steps=self.steps, batch=self.batch, learning_rate=self.learning_rate,
-            seed=seed, device=self.device, progress=False,
+            seed=seed, device=_device(self.device), progress=False,
         )  # fmt: skip
 
 
@@ -193,6 +194,12 @@ def guide(rows: Sequence[dict], enough: float = 0.1) -> list[dict]:
             }
         )
     return found
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _variances(rows: Sequence[dict]) -> dict[str, float]:
