@@ -19,6 +19,7 @@ from milr import fitting, taps
 from milr.infonce import CRITICS, pointwise_against
 from milr.inserted import Inserted, from_state
 from milr.maps import BITS, Maps, concatenate
+from milr.refining import refined_keep
 
 FORMAT = 1
 
@@ -100,13 +101,40 @@ class MILR:
         """
         inserted = self._fitted()
         with self._working(inserted) as device, torch.no_grad():
-            # The same noise for every image, so that no map depends on its neighbours.
-            shape = (-(-draws // 2), math.prod(inserted.locations), len(inserted._mean("local")))
-            noise = draw_noise(shape, self.generator("explain"), device)
-            noise = torch.cat([noise, -noise])[:draws]
-            chunks = images.split(batch_size)
-            found = [self._explain(chunk.to(device), inserted, noise) for chunk in chunks]
+            noise = self._opposites(draws, inserted, device)
+            found = []
+            for chunk in images.split(batch_size):
+                features = self.features(chunk.to(device))
+                keep = self.keep_of(features, inserted)
+                found.append(self._explain(features, keep, inserted, noise))
         return concatenate(found)
+
+    def refine(
+        self,
+        batch,
+        objective: Callable,
+        *,
+        steps: int = 10,
+        draws: int = 4,
+        learning_rate: float = 0.3,
+    ) -> Maps:
+        """Maps of one batch whose labels or episode are known, with a mask of its own.
+
+        batch, objective: as for `fit`; an episode's images belong in one batch. The mask starts
+        from the one that `explain` takes, and makes a few steps on the objective plus beta times
+        the capacity; what was fitted stays as it is. Unlike there, an image's maps depend on the
+        images beside it if the objective does.
+        Raises as `explain` does.
+        """
+        inserted = self._fitted()
+        with self._working(inserted) as device:
+            images = fitting.images_of(batch, device)
+            features = self.features(images)
+            settings = (steps, draws, learning_rate)
+            keep = refined_keep(self, features, inserted, batch, images, objective, *settings)
+            with torch.no_grad():
+                noise = self._opposites(draws, inserted, device)
+                return self._explain(features, keep, inserted, noise)
 
     def through(self, images: Tensor, draw: int = 0, batch_size: int = 64) -> Tensor:
         """The model's outputs for images when only what the bottleneck passes goes on.
@@ -205,9 +233,13 @@ class MILR:
         """Random numbers of this explainer for one purpose, always the same ones."""
         return torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {purpose}".encode()))
 
-    def _explain(self, images: Tensor, inserted: Inserted, noise: Tensor) -> Maps:
-        features = self.features(images)
-        keep = self.keep_of(features, inserted)
+    def _opposites(self, draws: int, inserted: Inserted, device: torch.device) -> Tensor:
+        """Noise in pairs of opposites; one for all images, so that none depends on its neighbours."""
+        shape = (-(-draws // 2), math.prod(inserted.locations), len(inserted._mean("local")))
+        noise = draw_noise(shape, self.generator("explain"), device)
+        return torch.cat([noise, -noise])[:draws]
+
+    def _explain(self, features: Features, keep: Tensor, inserted: Inserted, noise: Tensor) -> Maps:
         z = inserted.standard_z(features.z)
 
         def information(which: str, local: Tensor) -> Tensor:
@@ -221,7 +253,7 @@ class MILR:
         decision = torch.stack([information("decision", local) for local in passed]).mean(0)
         total = information("total", features.local)
         capacity = inserted.capacity(features.local, keep).sum(-1)
-        shape = (len(images), *features.shape)
+        shape = (len(keep), *features.shape)
         maps = [(BITS * values).reshape(shape).cpu() for values in (total, decision, capacity)]
         return Maps(*maps, ceiling=BITS * math.log(inserted.total_bank.shape[1] + 1))
 

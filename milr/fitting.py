@@ -80,7 +80,7 @@ def _insert(explainer, stream, count: int, device) -> Inserted:
     moments = defaultdict(_Moments)
     shapes = set()
     for _ in range(count):
-        features = explainer.features(_images(next(stream), device))
+        features = explainer.features(images_of(next(stream), device))
         if len(features.z) * world_size() < 2:
             raise ValueError("a batch of one image; InfoNCE needs at least two, for its negatives")
         shapes.add(features.shape)
@@ -104,7 +104,7 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
     history = {"loss": [], "nats": [], "keep": []}
     for step in training.bar(steps, "mask", history, "nats"):
         batch = next(stream)
-        images = _images(batch, training.fabric.device)
+        images = images_of(batch, training.fabric.device)
         with training.fabric.autocast():
             features = explainer.features(images)
         keep = mask(inserted.standard_evidence(features.evidence), inserted.locations)
@@ -167,7 +167,7 @@ def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
 def _sample(explainer, inserted, stream, training) -> tuple[Tensor, Tensor, Tensor]:
     """Local features, mask and representation of the next batch."""
     with training.fabric.autocast():
-        features = explainer.features(_images(next(stream), training.fabric.device))
+        features = explainer.features(images_of(next(stream), training.fabric.device))
     return features.local, explainer.keep_of(features, inserted), features.z
 
 
@@ -295,7 +295,8 @@ def _note(history: dict, **values: Tensor) -> None:
         history[name].append(float(value.detach()))
 
 
-def _images(batch, device) -> Tensor:
+def images_of(batch, device) -> Tensor:
+    """The images of what `MILR.fit` is fed with."""
     if isinstance(batch, Mapping):
         batch = batch["images"]
     elif isinstance(batch, tuple | list):

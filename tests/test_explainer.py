@@ -187,15 +187,20 @@ def bits(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(2, (count, 1, 2, 2), generator=generator).float() * 2 - 1
 
 
-@pytest.fixture(scope="module")
-def four_bits():
-    def objective(outputs, batch):
-        return F.binary_cross_entropy_with_logits(outputs[:, 0], (batch[:, 0, 0, 0] > 0).float())
+def first_bit(outputs, batch):
+    return F.binary_cross_entropy_with_logits(outputs[:, 0], (batch[:, 0, 0, 0] > 0).float())
 
+
+@pytest.fixture(scope="module")
+def fitted_to_bits():
     explainer = MILR(FourBits(), "local", "z", beta=0.05)
     data = [bits(64, seed) for seed in range(40)]
-    explainer.fit(data, objective, steps=300, critic_steps=300, bank=256, progress=False)
-    maps = explainer.explain(bits(256, 99), draws=8)
+    return explainer.fit(data, first_bit, steps=300, critic_steps=300, bank=256, progress=False)
+
+
+@pytest.fixture(scope="module")
+def four_bits(fitted_to_bits):
+    maps = fitted_to_bits.explain(bits(256, 99), draws=8)
     return {
         name: getattr(maps, name).mean(0).flatten()
         for name in ("total", "decision", "redundant", "capacity")
@@ -299,3 +304,30 @@ def test_opposite_draws_cancel_the_noise_of_a_linear_critic():
     spread = many.std()
     assert (two - many).std() < 0.2 * spread
     assert (one - many).std() > 2 * (two - many).std()
+
+
+def test_refining_for_another_objective_moves_the_mask_there(fitted_to_bits):
+    def second_bit(outputs, batch):
+        return F.binary_cross_entropy_with_logits(outputs[:, 1], (batch[:, 0, 0, 1] > 0).float())
+
+    before = hashlib.sha256(repr(fitted_to_bits.state()).encode()).hexdigest()
+    images = bits(64, 99)
+    inferred = fitted_to_bits.explain(images).capacity.mean(0).flatten()
+    settings = {"steps": 30, "learning_rate": 0.5}
+    same, other = (
+        fitted_to_bits.refine(images, objective, **settings).capacity.mean(0).flatten()
+        for objective in (first_bit, second_bit)
+    )
+    assert inferred.argmax() == 0 and same.argmax() == 0
+    assert other.argmax() == 1
+    assert hashlib.sha256(repr(fitted_to_bits.state()).encode()).hexdigest() == before
+
+
+def test_refining_without_a_step_is_explaining(fitted_to_bits):
+    images = bits(64, 99)
+    plain, refined = (
+        fitted_to_bits.explain(images),
+        fitted_to_bits.refine(images, first_bit, steps=0),
+    )
+    torch.testing.assert_close(refined.capacity, plain.capacity, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(refined.total, plain.total)

@@ -9,7 +9,7 @@ import yaml
 from milr.paths import ROOT
 
 LEAVES = ("paths", "files", "cache", "distributed")
-METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "fitting", "explainer")
+METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "fitting", "refining", "explainer")
 METHOD += ("exact", "estimators")
 FACES = ("attribution", "__init__")
 ARROW = (LEAVES, METHOD, FACES, ("data",), ("models", "peers"), ("evaluation",))

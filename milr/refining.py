@@ -1,0 +1,46 @@
+"""A mask for these very samples: a few steps of their own, from the one that was inferred.
+
+The inference network sees the images alone. Where the labels or the episode are known, the mask can
+be fitted to them, as the Per-Sample bottleneck does; a start that is almost right saves most of the
+steps.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Sigmoids that are further out than this hardly move within a few steps.
+FARTHEST = 6.0
+
+
+def refined_keep(
+    explainer,
+    features,
+    inserted,
+    batch,
+    images: Tensor,
+    objective: Callable,
+    steps: int,
+    draws: int,
+    learning_rate: float,
+) -> Tensor:
+    """The share kept, (B, N, C), after so many steps on the objective of this batch plus its price.
+
+    explainer: a fitted `MILR` whose model is frozen; features: of the images. Each step averages
+    the objective over `draws` of the noise.
+    """
+    keep = explainer.keep_of(features, inserted)
+    logits = keep.logit().clamp(-FARTHEST, FARTHEST).requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=learning_rate)
+    generator = explainer.generator("refine")
+    for _ in range(steps):
+        keep = logits.sigmoid()
+        loss = explainer.beta * inserted.capacity(features.local, keep).mean()
+        for _ in range(draws):
+            noise = torch.randn(keep.shape, generator=generator).to(keep.device)
+            passed = inserted.inject(features.local, keep, noise)
+            loss = loss + objective(explainer.run_with(images, passed), batch) / draws
+        (logits.grad,) = torch.autograd.grad(loss, logits)
+        optimizer.step()
+    return logits.detach().sigmoid()
