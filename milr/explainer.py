@@ -234,7 +234,7 @@ class MILR:
         return torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {purpose}".encode()))
 
     def _opposites(self, draws: int, inserted: Inserted, device: torch.device) -> Tensor:
-        """Noise in pairs of opposites; one for all images, so that none depends on its neighbours."""
+        """Noise in pairs of opposites, one for all images: none depends on its neighbours."""
         shape = (-(-draws // 2), math.prod(inserted.locations), len(inserted._mean("local")))
         noise = draw_noise(shape, self.generator("explain"), device)
         return torch.cat([noise, -noise])[:draws]
