@@ -31,6 +31,11 @@ def needs(notebook: Path) -> list[str]:
     return json.loads(notebook.read_text())["metadata"].get("milr", {}).get("needs", [])
 
 
+def reads(notebook: Path) -> list[str]:
+    """Return the files of the checkout that a notebook reads: its `milr.reads` metadata."""
+    return json.loads(notebook.read_text())["metadata"].get("milr", {}).get("reads", [])
+
+
 def executed(notebook: Path, run: Run) -> Path:
     """Where the executed notebook of a run lies."""
     return run.folder / "notebooks" / notebook.name
@@ -48,7 +53,7 @@ def ingredients(notebook: Path, run: Run, extra: dict | None = None) -> dict:
             name: read(executed(notebook.with_name(f"{name}.ipynb"), run)).get("executed", "")
             for name in needs(notebook)
         },
-    }
+    } | _read(notebook)
 
 
 def write(path: Path, made_of: dict, seconds: float) -> None:
@@ -75,7 +80,8 @@ def stale(notebook: Path, run: Run) -> str:
         return "the executed notebook was changed afterwards"
     now = json.loads(json.dumps(ingredients(notebook, run)))
     then = note["ingredients"]
-    words = {"notebook": "the notebook", "sources": "the code", "needs": "a notebook that it uses"}
+    words = {"notebook": "the notebook", "sources": "the code", "needs": "a notebook that it uses",
+             "reads": "a file that it reads"}  # fmt: skip
     differing = [words.get(key, f"the {key}") for key in now if now[key] != then.get(key)]
     return f"it was executed with another version of {', '.join(differing)}" if differing else ""
 
@@ -94,6 +100,13 @@ def sources_digest() -> str:
         if name not in _MACHINERY:
             total.update(f"{name} {digest(path)}\n".encode())
     return total.hexdigest()[:32]
+
+
+def _read(notebook: Path) -> dict:
+    """Digests of the files that a notebook reads, an empty one for a file that is not there yet."""
+    paths = {name: notebook.parent.parent / name for name in reads(notebook)}
+    found = {name: digest(path) if path.exists() else "" for name, path in paths.items()}
+    return {"reads": found} if found else {}
 
 
 def _source_digest(notebook: Path) -> str:
