@@ -1,0 +1,118 @@
+"""Keep the numbers of the last full run as the reference: `python -m milr.companion.full`.
+
+They go to `data/reference/full.json`: only numbers, with the commit, versions, device and seconds
+of the run. The scorecard shows them beside the reader's own run.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from milr.companion import claims, manifest
+from milr.companion.profiles import Run, add_arguments, run_of
+from milr.companion.reproduce import cores
+from milr.distributed import make_fabric
+from milr.files import replace_text
+from milr.paths import ROOT
+
+REFERENCE = "data/reference/full.json"
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "captum", "zennit")
+
+
+def keep(run: Run, root: Path = ROOT) -> Path:
+    """Write the numbers of a full run to the reference, and return its file.
+
+    Raises ValueError for another profile, for chapters without up-to-date results, and for sources
+    that are not committed, since the commit would not be what the numbers come from.
+    """
+    if run.profile != "full":
+        raise ValueError(f"the reference is made of a full run, and this one is {run.profile}")
+    chapters = [path for path in manifest.notebooks(root) if REFERENCE not in manifest.reads(path)]
+    if missing := [f"{path.stem}: {why}" for path in chapters if (why := _lacks(path, run))]:
+        raise ValueError("; ".join(missing) + "; run `make reproduce PROFILE=full` first")
+    if changed := _git(root, "status", "--porcelain", "-uno", "milr", "notebooks", "*.lock"):
+        raise ValueError(f"not committed: {changed.split()[1]}; commit, then keep the numbers")
+    content = {
+        "profile": run.profile,
+        "data": run.data,
+        "seed": run.seed,
+        "commit": _git(root, "describe", "--always", "--exclude=*"),
+        "device": str(make_fabric(run.device).device),
+        "cores": cores(),
+        "versions": _versions(),
+        "chapters": {path.stem: _chapter(path, run) for path in chapters},
+    }
+    replace_text(root / REFERENCE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return root / REFERENCE
+
+
+def load(root: Path = ROOT) -> dict:
+    """Return the reference, or an empty dict if there is none.
+
+    Raises ValueError for one that was not made of a full run.
+    """
+    path = root / REFERENCE
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    if content.get("profile") != "full":
+        raise ValueError(
+            f"{REFERENCE} is of profile {content.get('profile')!r} and must be of a full run; "
+            "make it with `python -m milr.companion.full`"
+        )
+    return content
+
+
+def evidence(reference: dict) -> claims.Evidence:
+    """Return the numbers of a reference as evidence; there is none in an empty one."""
+    chapters = reference.get("chapters", {})
+    values = [claims.numbers(chapter["values"]) for chapter in chapters.values()]
+    merged = {key: one for chapter in values for key, one in chapter.items()}
+    return claims.Evidence(merged, frozenset(name[:2] for name in chapters))
+
+
+def _chapter(notebook: Path, run: Run) -> dict:
+    recorded = json.loads(_results(notebook, run).read_text())["values"]
+    kept = {key: recorded[key] for key in claims.numbers(recorded)}
+    return {"seconds": manifest.read(manifest.executed(notebook, run))["seconds"], "values": kept}
+
+
+def _lacks(notebook: Path, run: Run) -> str:
+    if reason := manifest.stale(notebook, run):
+        return reason
+    return "" if _results(notebook, run).exists() else "it recorded nothing"
+
+
+def _results(notebook: Path, run: Run) -> Path:
+    return run.folder / "results" / f"{notebook.stem}.json"
+
+
+def _versions() -> dict[str, str]:
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+    return done.stdout.rstrip()
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m milr.companion.full", description=__doc__)
+    add_arguments(parser)
+    parser.set_defaults(profile="full")
+    try:
+        path = keep(run_of(parser.parse_args(words)))
+    except ValueError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 1
+    print(f"kept in {path.relative_to(ROOT)}; commit it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
