@@ -1,0 +1,218 @@
+"""The ledger as a page: counts, a picture of them, a table with links, and two runs compared."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from docutils.nodes import make_id
+from matplotlib.figure import Figure
+
+from milr.companion.claims import (
+    SOURCES,
+    STATUSES,
+    Claim,
+    Evidence,
+    Measured,
+    Rule,
+    Verdict,
+    bound,
+    judge,
+)
+from milr.companion.figures import STYLE
+
+WIDTH = 5.0  # inches; shrinks to a phone's width and stays readable
+# Okabe and Ito's colours, and a sign for those who see none of them.
+LOOKS = {
+    "reproduced": ("#009E73", "✓", ""),
+    "partly": ("#E69F00", "◐", "//"),
+    "not reproduced": ("#D55E00", "✗", "xx"),
+    "open": ("#FFFFFF", "○", ""),
+    "cannot be tested here": ("#BBBBBB", "–", ".."),
+}
+_SHORT = {"not reproduced": "not", "cannot be tested here": "untestable"}
+_SIGNS = {"<=": "≤", ">=": "≥", "==": "=", "!=": "≠"}
+_STYLE = """<style>
+.milr-ledger { overflow-x: auto; }
+.milr-ledger table { border-collapse: collapse; font-size: 0.85rem; margin: 0; width: 100%; }
+.milr-ledger th, .milr-ledger td { border-bottom: 1px solid var(--pst-color-border, #ccc);
+  overflow-wrap: anywhere; padding: 0.5rem 0.6rem; text-align: left; vertical-align: top; }
+.milr-ledger th:first-child, .milr-ledger td:first-child { width: 42%; }
+.milr-ledger p { margin: 0 0 0.3rem; }
+.milr-ledger .small { font-size: 0.9em; opacity: 0.85; }
+.milr-ledger .status { border-left: 4px solid; padding-left: 0.4rem; white-space: nowrap; }
+@media (max-width: 600px) {
+  .milr-ledger table, .milr-ledger tbody, .milr-ledger tr, .milr-ledger td {
+    display: block; width: auto !important; }
+  .milr-ledger thead { display: none; }
+  .milr-ledger td { border: 0; padding: 0.2rem 0; }
+  .milr-ledger tr { border-bottom: 1px solid var(--pst-color-border, #ccc); padding: 0.6rem 0; }
+}
+</style>"""
+
+
+def counts(claims: Sequence[Claim], found: Evidence) -> dict[str, Counter]:
+    """How many claims of each source (in the order of `SOURCES`) have each status."""
+    table = {source: Counter() for source in SOURCES}
+    for claim in claims:
+        table[claim.source][judge(claim, found).status] += 1
+    return table
+
+
+def as_text(table: Mapping[str, Counter]) -> str:
+    """The counts as lines of text, with their sums."""
+    rows = {SOURCES[source]: row for source, row in table.items()}
+    rows["all"] = sum(table.values(), Counter())
+    lines = [" " * 19 + "".join(f"{_SHORT.get(status, status):>12s}" for status in STATUSES)]
+    for name, row in rows.items():
+        lines.append(f"{name:19s}" + "".join(f"{row[status]:12d}" for status in STATUSES))
+    return "\n".join(lines)
+
+
+def wanting(claims: Sequence[Claim], found: Evidence) -> list[str]:
+    """Chapters (their numbers) that claims ask for and that have no evidence."""
+    asked = {key[:2] for claim in claims for rule in claim.rules for key in rule.keys}
+    return sorted(asked - found.chapters)
+
+
+def picture(tables: Mapping[str, Mapping[str, Counter]]) -> Figure:
+    """Counts per source and status, a bar for each run: `{name of the run: counts}`."""
+    rows = [
+        (f"{SOURCES[source]}, {name}" if len(tables) > 1 else SOURCES[source], table[source])
+        for source in SOURCES
+        for name, table in tables.items()
+    ]
+    with plt.style.context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.5 + 0.42 * len(rows)))
+        axes = figure.subplots()
+        left = np.zeros(len(rows))
+        for status, (colour, _, hatch) in LOOKS.items():
+            width = np.array([row[status] for _, row in rows])
+            drawn = axes.barh(range(len(rows)), width, left=left, label=status, color=colour,
+                              hatch=hatch, edgecolor="0.25", linewidth=0.7)  # fmt: skip
+            numbers = [str(number) if number else "" for number in width]
+            axes.bar_label(drawn, numbers, label_type="center", fontsize=8, bbox={
+                "facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.9})  # fmt: skip
+            left += width
+        for label in [text for text in axes.texts if not text.get_text()]:
+            label.remove()
+        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axes.invert_yaxis()
+        axes.set_xlabel("claims")
+        figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def places(folder: Path) -> dict[str, tuple[str, str]]:
+    """Where the chapters executed in `folder` recorded each result: its link and its section."""
+    found = {}
+    for path in sorted((folder / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        page, title, anchor = f"{path.stem}.html", path.stem, ""
+        for cell in json.loads(path.read_text())["cells"]:
+            if cell["cell_type"] == "markdown":
+                for level, heading in headings("".join(cell["source"])):
+                    title, anchor = heading, "" if level == 1 else f"#{make_id(heading)}"
+            for output in cell.get("outputs", ()):
+                if glued := output.get("metadata", {}).get("scrapbook"):
+                    found[glued["name"]] = (page + anchor, title)
+    return found
+
+
+def headings(markdown: str) -> list[tuple[int, str]]:
+    """Level and words of the headings of a text, outside of code."""
+    text = re.sub(r"^```.*?^```", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^(#{1,4}) +(.+?) *$", text, re.MULTILINE)
+    return [(len(marks), re.sub(r"[$`*]", "", words)) for marks, words in found]
+
+
+def table(
+    claims: Sequence[Claim],
+    own: Evidence,
+    reference: Evidence,
+    links: Mapping[str, tuple[str, str]],
+) -> str:
+    """The claims as a table in HTML; a phone shows each as a block of its own.
+
+    links: of `places`. Without evidence in the reference, its column is left out.
+    """
+    heads = ["Claim and criterion", "This run", *(["Reference"] if reference.chapters else [])]
+    rows = []
+    for claim in claims:
+        cells = [_claim(claim), _evidence(claim, own, links)]
+        if reference.chapters:
+            cells.append(_evidence(claim, reference, links))
+        inside = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr id="claim-{claim.id}">{inside}</tr>')
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return (
+        f'{_STYLE}<div class="milr-ledger"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def compare(own: Evidence, reference: Evidence) -> tuple[list[str], list[str], list[str]]:
+    """Return the keys of both that agree, that differ, and of which it can't be told.
+
+    Two numbers differ by more than their intervals if these have no point in common. Unequal
+    numbers without any interval can't be told apart from chance.
+    """
+    agree, differ, unknown = [], [], []
+    for key in [key for key in own.values if key in reference.values]:
+        a, b = own.values[key], reference.values[key]
+        if np.isclose(a.value, b.value, rtol=1e-6, atol=1e-9):
+            agree.append(key)
+        elif a.low == a.high and b.low == b.high:
+            unknown.append(key)
+        else:
+            (differ if a.high < b.low or b.high < a.low else agree).append(key)
+    return agree, differ, unknown
+
+
+def said(one: Measured) -> str:
+    """A number with its interval and unit, three digits of each."""
+    ends = f" [{one.low:.3g}, {one.high:.3g}]" if one.low != one.high else ""
+    return f"{one.value:.3g}{ends}" + (f" {one.unit}" if one.unit else "")
+
+
+def _claim(claim: Claim) -> str:
+    remark = f'<p class="small">{escape(claim.remark)}</p>' if claim.remark else ""
+    return (
+        f"<p><strong>{escape(claim.says)}</strong></p>"
+        f'<p class="small">{escape(", ".join(claim.at))} · {claim.kind}</p>'
+        f"<p>{escape(claim.asks)}</p>{remark}"
+    )
+
+
+def _evidence(claim: Claim, found: Evidence, links: Mapping[str, tuple[str, str]]) -> str:
+    verdict: Verdict = judge(claim, found)
+    colour, sign, _ = LOOKS[verdict.status]
+    edge = colour if verdict.status != "open" else "#888888"
+    lines = [f'<p class="status" style="border-color:{edge}">{sign} {verdict.status}</p>']
+    if verdict.reason:
+        lines.append(f'<p class="small">{escape(verdict.reason)}</p>')
+    if verdict.status == "open":
+        asked = ", ".join(f"<code>{escape(rule.text)}</code>" for rule in claim.rules)
+        return "".join([*lines, f'<p class="small">asked is {asked}</p>'])
+    for rule, became in zip(claim.rules, verdict.outcomes, strict=True):
+        lines.append(f'<p class="small">{_rule(rule, found, links)}: {became}</p>')
+    return "".join(lines)
+
+
+def _rule(rule: Rule, found: Evidence, links: Mapping[str, tuple[str, str]]) -> str:
+    left = f"{_link(rule.key, links)} {escape(said(found.values[rule.key]))}"
+    right = escape(said(bound(rule, found.values)))
+    if rule.other:
+        factor = f"{rule.factor:g} × " if rule.factor != 1 else ""
+        right = f"{factor}{_link(rule.other, links)} {right}"
+    return f"{left} {escape(_SIGNS.get(rule.sign, rule.sign))} {right}"
+
+
+def _link(key: str, links: Mapping[str, tuple[str, str]]) -> str:
+    if key not in links:
+        return f"<code>{key}</code>"
+    address, title = links[key]
+    return f'<a href="{escape(address)}" title="{escape(title)}"><code>{key}</code></a>'
