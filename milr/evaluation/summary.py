@@ -1,0 +1,116 @@
+"""All methods on all measures: intervals, and who is beaten by how much on how many images.
+
+A score is numerators and denominators of shape (networks, explainers, images): its value is sum by
+sum, as that of `localisation.Ratio`; a mean has denominators of 1, and an image that does not count
+has 0 in both. Methods that know no explainer have one row there, which is repeated. The weights of
+all resamples are drawn once, so that every difference is a paired one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from milr.evaluation.localisation import Ratio
+from milr.evaluation.statistics import Interval, Paired
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """numerators, denominators: (networks, explainers, images) float64."""
+
+    numerators: np.ndarray
+    denominators: np.ndarray
+
+    @property
+    def value(self) -> float:
+        return float(self.numerators.sum() / self.denominators.sum())
+
+
+def score(found: Sequence[Sequence[Ratio | Tensor]]) -> Score:
+    """Of what each explainer (inner) of each network (outer) got, (images,) or a ratio of them.
+
+    NaN stands for an image that does not count.
+    """
+    pairs = np.array([[_pair(one) for one in row] for row in found])
+    return Score(pairs[:, :, 0], pairs[:, :, 1])
+
+
+class Resamples:
+    """Weights of networks, explainers of each, and images in each resample of the bootstrap.
+
+    With m seeds the spread between seeds comes out too small by about sqrt((m - 1) / m), and one
+    seed adds none.
+    """
+
+    def __init__(self, networks: int, explainers: int, images: int, seed: int = 0):
+        random = np.random.default_rng(seed)
+        self.shape = (networks, explainers, images)
+        drawn = [
+            random.multinomial(count, np.full(count, 1 / count), size=size)
+            for count, size in (
+                (networks, RESAMPLES),
+                (explainers, (RESAMPLES, networks)),
+                (images, RESAMPLES),
+            )
+        ]
+        network, explainer, image = drawn
+        weights = network[:, :, None, None] * explainer[..., None] * image[:, None, None]
+        self.weights = weights.reshape(RESAMPLES, -1).astype(float)
+
+    def values(self, one: Score) -> np.ndarray:
+        """The score in each resample, (RESAMPLES,); NaN where the denominators cancel."""
+        top, bottom = (
+            self.weights @ np.broadcast_to(part, self.shape).reshape(-1)
+            for part in (one.numerators, one.denominators)
+        )
+        return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+
+    def interval(self, one: Score) -> Interval | None:
+        """The score with its interval; None if more than a few resamples say nothing at all.
+
+        So it is for the lift of signed maps whose signs cancel: a mean on a part is compared with
+        a mean everywhere that may as well be 0.
+        """
+        return self._interval(one.value, self.values(one))
+
+    def difference(self, one: Score, other: Score) -> Paired | None:
+        """One score minus another: its interval, and on how many images the first is larger."""
+        values = self.values(one) - self.values(other)
+        found = self._interval(one.value - other.value, values)
+        if found is None:
+            return None
+        a, b = (self._each(s) for s in (one, other))
+        known = np.isfinite(a) & np.isfinite(b)
+        wins, ties = (a > b)[known].sum(), (a == b)[known].sum()
+        return Paired(found, int(wins), int(ties), int(known.sum()))
+
+    def _each(self, one: Score) -> np.ndarray:
+        """Of each image of each explainer on its own; NaN where it does not count."""
+        counted = np.where(one.denominators > 0, one.denominators, np.nan)
+        return np.broadcast_to(one.numerators / counted, self.shape).reshape(-1)
+
+    def _interval(self, value: float, drawn: np.ndarray) -> Interval | None:
+        if np.isnan(drawn).mean() > (1 - LEVEL) / 2 or not np.isfinite(value):
+            return None
+        low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        # With few images a percentile interval of a ratio can miss its value by a hair.
+        return Interval(value, min(float(low), value), max(float(high), value), LEVEL)
+
+
+def best(scores: Mapping[str, Score], larger: bool, resamples: Resamples) -> str:
+    """The method with the largest (or smallest) score among those that have one."""
+    defined = {n: s.value for n, s in scores.items() if resamples.interval(s) is not None}
+    return (max if larger else min)(defined, key=defined.get)
+
+
+def _pair(found: Ratio | Tensor) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(found, Ratio):
+        return tuple(part.double().numpy() for part in found.pair)
+    values = found.double().numpy()
+    known = np.isfinite(values)
+    return np.where(known, values, 0.0), known.astype(float)

@@ -1,0 +1,70 @@
+"""Scores whose intervals and wins follow from how they were made."""
+
+import numpy as np
+import pytest
+import torch
+
+from milr.evaluation.localisation import Ratio
+from milr.evaluation.statistics import hierarchical
+from milr.evaluation.summary import Resamples, Score, best, score
+
+
+def drawn(shape, seed=0, shift=0.0):
+    return np.random.default_rng(seed).normal(shift, 1, shape)
+
+
+def mean_of(values):
+    return Score(values, np.ones_like(values))
+
+
+def test_a_mean_has_the_interval_of_the_bootstrap_over_seeds_and_images():
+    values = drawn((3, 2, 40), shift=1.0)
+    found = Resamples(3, 2, 40).interval(mean_of(values))
+    expected = hierarchical(values, resamples=1000)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(expected.low, abs=0.05)
+    assert found.high == pytest.approx(expected.high, abs=0.05)
+
+
+def test_images_without_the_part_do_not_count():
+    ratio = Ratio(torch.tensor([2.0, 0, 4, 2, 4]), torch.tensor([1.0, 0, 1, 1, 1]))
+    mean = torch.tensor([3.0, torch.nan, 5, 3, 5])
+    assert score([[ratio]]).value == 3
+    assert score([[mean]]).value == 4
+    paired = Resamples(1, 1, 5).difference(score([[mean]]), score([[ratio]]))
+    assert (paired.wins, paired.ties, paired.count) == (4, 0, 4)
+
+
+def test_a_paired_difference_is_narrower_than_the_methods_own_intervals():
+    common = 5 * drawn((1, 1, 60))
+    one, other = mean_of(common + 1), mean_of(common + 0.1 * drawn((1, 1, 60), seed=1))
+    resamples = Resamples(1, 1, 60)
+    paired = resamples.difference(one, other)
+    own = resamples.interval(one)
+    assert paired.wins == 60
+    assert paired.difference.high - paired.difference.low < 0.1 * (own.high - own.low)
+    assert paired.difference.low > 0.9
+
+
+def test_a_method_without_explainers_is_compared_with_each_of_them():
+    peer, own = mean_of(np.zeros((2, 1, 5))), mean_of(np.ones((2, 3, 5)))
+    paired = Resamples(2, 3, 5).difference(own, peer)
+    assert (paired.wins, paired.count) == (30, 30)
+    assert paired.difference.value == 1
+
+
+def test_a_ratio_whose_denominators_cancel_says_nothing():
+    noise = drawn((1, 1, 50))
+    assert Resamples(1, 1, 50).interval(Score(np.ones((1, 1, 50)), noise)) is None
+    assert Resamples(1, 1, 50).interval(Score(np.ones((1, 1, 50)), noise + 5)) is not None
+
+
+def test_the_best_is_taken_among_those_that_have_a_value():
+    scores = {
+        "low": mean_of(np.zeros((1, 1, 9))),
+        "high": mean_of(np.ones((1, 1, 9))),
+        "undefined": Score(np.ones((1, 1, 9)), -np.ones((1, 1, 9))),
+    }
+    resamples = Resamples(1, 1, 9)
+    assert best(scores, True, resamples) == "high"
+    assert best(scores, False, resamples) == "low"
