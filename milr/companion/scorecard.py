@@ -38,7 +38,8 @@ _SHORT = {"not reproduced": "not", "cannot be tested here": "untestable"}
 _SIGNS = {"<=": "≤", ">=": "≥", "==": "=", "!=": "≠"}
 _STYLE = """<style>
 .milr-ledger { overflow-x: auto; }
-.milr-ledger table { border-collapse: collapse; font-size: 0.85rem; margin: 0; width: 100%; }
+.milr-ledger table.dataframe { border: 0; border-collapse: collapse; display: table; width: 100%;
+  font-size: 0.85rem; margin: 0; }
 .milr-ledger th, .milr-ledger td { border-bottom: 1px solid var(--pst-color-border, #ccc);
   overflow-wrap: anywhere; padding: 0.5rem 0.6rem; text-align: left; vertical-align: top; }
 .milr-ledger th:first-child, .milr-ledger td:first-child { width: 42%; }
@@ -46,10 +47,10 @@ _STYLE = """<style>
 .milr-ledger .small { font-size: 0.9em; opacity: 0.85; }
 .milr-ledger .status { border-left: 4px solid; padding-left: 0.4rem; white-space: nowrap; }
 @media (max-width: 600px) {
-  .milr-ledger table, .milr-ledger tbody, .milr-ledger tr, .milr-ledger td {
+  .milr-ledger table.dataframe, .milr-ledger tbody, .milr-ledger tr, .milr-ledger td {
     display: block; width: auto !important; }
   .milr-ledger thead { display: none; }
-  .milr-ledger td { border: 0; padding: 0.2rem 0; }
+  .milr-ledger td { border: 0; padding: 0.2rem 0.5rem; }
   .milr-ledger tr { border-bottom: 1px solid var(--pst-color-border, #ccc); padding: 0.6rem 0; }
 }
 </style>"""
@@ -80,29 +81,29 @@ def wanting(claims: Sequence[Claim], found: Evidence) -> list[str]:
 
 
 def picture(tables: Mapping[str, Mapping[str, Counter]]) -> Figure:
-    """Counts per source and status, a bar for each run: `{name of the run: counts}`."""
+    """Shares of the statuses in each source's claims, a bar a run: `{name of the run: counts}`."""
     rows = [
-        (f"{SOURCES[source]}, {name}" if len(tables) > 1 else SOURCES[source], table[source])
+        (f"{SOURCES[source]},\n{name}" if len(tables) > 1 else SOURCES[source], table[source])
         for source in SOURCES
         for name, table in tables.items()
     ]
     with plt.style.context(STYLE):
-        figure = Figure(figsize=(WIDTH, 1.5 + 0.42 * len(rows)))
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.42 * len(rows)))
         axes = figure.subplots()
         left = np.zeros(len(rows))
         for status, (colour, _, hatch) in LOOKS.items():
-            width = np.array([row[status] for _, row in rows])
-            drawn = axes.barh(range(len(rows)), width, left=left, label=status, color=colour,
-                              hatch=hatch, edgecolor="0.25", linewidth=0.7)  # fmt: skip
-            numbers = [str(number) if number else "" for number in width]
-            axes.bar_label(drawn, numbers, label_type="center", fontsize=8, bbox={
-                "facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.9})  # fmt: skip
-            left += width
-        for label in [text for text in axes.texts if not text.get_text()]:
-            label.remove()
+            number = np.array([row[status] for _, row in rows])
+            share = 100 * number / [max(1, row.total()) for _, row in rows]
+            axes.barh(range(len(rows)), share, left=left, label=status, color=colour,
+                      hatch=hatch, edgecolor="0.25", linewidth=0.7)  # fmt: skip
+            for y in np.flatnonzero(number):
+                axes.text(left[y] + share[y] / 2, y, number[y], ha="center", va="center", size=8,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+            left += share
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
         axes.invert_yaxis()
-        axes.set_xlabel("claims")
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("% of the claims of a source, with their number")
         figure.legend(loc="outside upper center", ncols=3)
     return figure
 
@@ -149,7 +150,7 @@ def table(
         rows.append(f'<tr id="claim-{claim.id}">{inside}</tr>')
     head = "".join(f"<th>{name}</th>" for name in heads)
     return (
-        f'{_STYLE}<div class="milr-ledger"><table><thead><tr>{head}</tr></thead>'
+        f'{_STYLE}<div class="milr-ledger"><table class="dataframe"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -196,7 +197,7 @@ def _evidence(claim: Claim, found: Evidence, links: Mapping[str, tuple[str, str]
         lines.append(f'<p class="small">{escape(verdict.reason)}</p>')
     if verdict.status == "open":
         asked = ", ".join(f"<code>{escape(rule.text)}</code>" for rule in claim.rules)
-        return "".join([*lines, f'<p class="small">asked is {asked}</p>'])
+        return "".join([*lines, f'<p class="small">asked: {asked}</p>'])
     for rule, became in zip(claim.rules, verdict.outcomes, strict=True):
         lines.append(f'<p class="small">{_rule(rule, found, links)}: {became}</p>')
     return "".join(lines)
