@@ -36,7 +36,7 @@ def fit(
     *,
     steps: int = 200,
     critic_steps: int = 400,
-    critic_batches: int = 60,
+    critic_batches: int = 120,
     hidden: float = 0.0,
     moment_batches: int = 10,
     bank: int = 128,
