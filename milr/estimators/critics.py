@@ -15,7 +15,7 @@ from milr.infonce import BLOCK, make_critic
 MOST_SCORES = 2**24
 WIDTH = 64
 DEEP = {"three-layer": DeepCritic, "residual": ResidualCritic}
-BEST = ("two-layer", "three-layer", "residual")
+BEST = ("three-layer", "residual")
 
 READ = {
     "infonce": bounds.infonce,

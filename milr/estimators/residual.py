@@ -29,7 +29,11 @@ class DeepCritic(SeparableCritic):
 
 
 class ResidualCritic(nn.Module):
-    """f(x, z) = gain * network(x, z) + the products of the last `columns` columns of x and z."""
+    """f(x, z) = gain * network(x, z) + the weighted products of the last `columns` columns.
+
+    The weights start at 1, where f is the normal's log-ratio, and learn, so that a normal that does
+    not fit gets out of the way.
+    """
 
     def __init__(self, local: int, representation: int, width: int = 64):
         super().__init__()
@@ -37,6 +41,7 @@ class ResidualCritic(nn.Module):
         self.network = DeepCritic(local - columns, representation - columns, width)
         self.width = self.network.width
         self.gain = nn.Parameter(torch.tensor(START))
+        self.weights = nn.Parameter(torch.ones(columns))
 
     def embed(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         sides = [torch.split(s, [s.shape[-1] - self.columns, self.columns], -1) for s in (x, z)]
@@ -49,7 +54,7 @@ class ResidualCritic(nn.Module):
     def score(self, u: Tensor, v: Tensor) -> Tensor:
         c = self.columns
         learned = self.network.score(u[..., :-c], v[..., :-c])
-        return self.gain * learned + u[..., -c:] @ v[..., -c:].T
+        return self.gain * learned + (u[..., -c:] * self.weights) @ v[..., -c:].T
 
 
 def with_normal(pairs: Sequence[tuple[ndarray, ndarray]]) -> list[tuple[ndarray, ndarray]]:
@@ -79,7 +84,7 @@ def with_normal(pairs: Sequence[tuple[ndarray, ndarray]]) -> list[tuple[ndarray,
 
 def _layers(inputs: int, width: int) -> nn.Module:
     sizes = (inputs, 2 * width, 2 * width)
-    hidden = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
+    hidden = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.GELU())]
     return nn.Sequential(*hidden, nn.Linear(2 * width, width))
 
 
