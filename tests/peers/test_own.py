@@ -84,6 +84,15 @@ def test_refining_uses_the_label_and_leaves_the_explainer_alone(fitted):
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
+def test_the_refined_decision_starts_from_the_amortised_one_and_heeds_the_label(fitted):
+    start = own.refined_decision(fitted, steps=0).maps(fitted.model, IMAGES, target())
+    assert torch.allclose(start, fitted.explain(IMAGES).decision, atol=1e-3)
+    peer = own.refined_decision(fitted)
+    wrong = targets.class_log_probability(torch.tensor([2, 0, 1]))
+    maps = [peer.maps(fitted.model, IMAGES, asked) for asked in (target(), wrong)]
+    assert not torch.allclose(*maps, atol=1e-4) and peer.signed
+
+
 def test_an_unknown_kind_is_refused(fitted):
     with pytest.raises(ValueError, match="total, decision, redundant, capacity"):
         own.amortised(fitted, "loudness")

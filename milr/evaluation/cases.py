@@ -1,0 +1,142 @@
+"""A network, what explains it, and all maps of the same images, for a comparison of methods."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from milr import MILR, taps
+from milr.cache import cached
+from milr.data.images import ImageSet, content_digest, normalise
+from milr.evaluation.questions import Questions
+from milr.models.explainers import SOURCES as FITTED_BY
+from milr.models.prototypical import PrototypicalNetwork, embed
+from milr.peers import own, registry, schulz
+from milr.peers.peer import Peer
+from milr.peers.targets import Target
+
+KINDS = ("decision", "total", "redundant", "capacity")
+# Dozens to hundreds of passes for each image.
+SLOW = ("integrated gradients", "occlusion", "Per-Sample bottleneck")
+BASELINES = ("random", "centred Gaussian", "edges", "activation norm, layer1")
+SOURCES = (*FITTED_BY, Path(schulz.__file__).with_name("__init__.py"))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One network with its explainers, and what is asked of all methods.
+
+    embeddings: (m, D) of all of `image_set`, whose images `questions` point into
+    """
+
+    network: PrototypicalNetwork
+    explainers: Sequence[MILR]
+    image_set: ImageSet
+    questions: Questions
+    embeddings: Tensor
+
+    @property
+    def images(self) -> Tensor:
+        """(n, 3, H, W), the queries, normalised."""
+        return normalise(self.image_set.images[self.questions.query])
+
+    @property
+    def target(self) -> Target:
+        return self.questions.target(self.network, self.embeddings)
+
+    def first(self, count: int) -> "Case":
+        """The same with the first questions alone."""
+        return self._with(self.network, self.questions[:count])
+
+    def on(self, network: PrototypicalNetwork) -> "Case":
+        """The same questions and inserted modules, another network."""
+        return self._with(network, self.questions)
+
+    def _with(self, network, questions: Questions) -> "Case":
+        same = network is self.network
+        embeddings = self.embeddings if same else embed(network, self.image_set.images)
+        return Case(network, self.explainers, self.image_set, questions, embeddings)
+
+    @property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Of the local layer's channels, (C,) each: those that the explainers' noise has."""
+        found = self.explainers[0].state()["inserted"]
+        return found["local mean"], found["local std"]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return tuple(self.explainers[0].state()["locations"])
+
+
+def case(
+    network: PrototypicalNetwork,
+    explainers: Sequence[MILR],
+    image_set: ImageSet,
+    questions: Questions,
+) -> Case:
+    return Case(network, explainers, image_set, questions, embed(network, image_set.images))
+
+
+def own_methods(explainer: MILR) -> dict[str, Peer]:
+    """MI-LR's maps: from the image alone, and refined for the label that the peers know, too."""
+    found = [own.amortised(explainer, kind) for kind in KINDS]
+    found += [own.refined_decision(explainer), own.refined(explainer)]
+    return {peer.name: peer for peer in found}
+
+
+def peer_methods(
+    explainer: MILR, moments: tuple[Tensor, Tensor], readout: schulz.Readout | None
+) -> dict[str, Peer]:
+    """All peers at the explainer's layer; the Readout bottleneck if one was fitted."""
+    bottlenecks = [schulz.per_sample(explainer.local, moments)]
+    if readout is not None:
+        bottlenecks.append(schulz.readout_peer(readout))
+    table = registry.peers(explainer.local, explainer.evidence[-1])
+    return table | {peer.name: peer for peer in bottlenecks}
+
+
+def methods(one: Case, readout: schulz.Readout | None = None) -> dict[str, list[Peer]]:
+    """Name -> the peer, or one for each explainer."""
+    each = [own_methods(explainer) for explainer in one.explainers]
+    found = {name: [row[name] for row in each] for name in each[0]}
+    peers = peer_methods(one.explainers[0], one.moments, readout)
+    return found | {name: [peer] for name, peer in peers.items()}
+
+
+def maps_of(one: Case, named: Mapping[str, Sequence[Peer]]) -> dict[str, list[Tensor]]:
+    """Maps (n, H, W) of the queries by each of the peers, kept in the cache.
+
+    The key is what they are made from: the network's numbers, the images, what is asked of them
+    and, for those that were fitted, the numbers of that.
+    """
+    images, target = one.images, one.target
+    device = taps.device_of(one.network).type
+    asked = content_digest(images, *target.context, *_numbers(one.network.state_dict()))
+    inserted = [content_digest(*_numbers(e.state()["inserted"])) for e in one.explainers]
+
+    def made(name: str, index: int, peer: Peer) -> Tensor:
+        config = {"method": name, "layer": peer.layer, "inserted": inserted[index]}
+        return cached(
+            "maps",
+            config | {"device": device},
+            lambda: peer.maps(one.network, images, target),
+            sources=SOURCES,
+            data=asked,
+        )
+
+    return {
+        name: [made(name, index, peer) for index, peer in enumerate(row)]
+        for name, row in named.items()
+    }
+
+
+def slug(name: str) -> str:
+    """A method's name as keys of results have it: letters, digits and underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _numbers(state: Mapping[str, Tensor]) -> list[Tensor]:
+    return [value for value in state.values() if isinstance(value, torch.Tensor)]

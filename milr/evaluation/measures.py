@@ -1,0 +1,211 @@
+"""What every map is measured by, method by method: one table of numbers for each of them.
+
+A table has a name and, for each image, a number or a ratio (`summary.score` takes both).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from milr import taps
+from milr.cache import cached
+from milr.data.images import ImageSet, content_digest
+from milr.evaluation import effects, explained, heat, interventions, localisation, perturbation
+from milr.evaluation.cases import SOURCES, Case
+from milr.evaluation.interventions import Picture
+from milr.evaluation.localisation import Ratio
+from milr.evaluation.removal import SHARES, Removal, ends, removal
+from milr.evaluation.summary import Score, score
+
+Table = Mapping[str, Ratio | Tensor]
+IMPUTATIONS = ("noise", "blur")
+CHOSEN = (0.05, 0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """label: as figures show it; larger: whether more is better."""
+
+    label: str
+    larger: bool = True
+
+
+PARTS = {
+    "lift": Measure("lift on defining parts"),
+    "lift_clamped": Measure("the same, negatives as 0"),
+    "lift_used": Measure("lift on used parts"),
+    "mass": Measure("mass on defining parts"),
+    "rank": Measure("rank accuracy"),
+    "pointing": Measure("pointing game"),
+}
+PHOTOGRAPHS = {
+    "box": Measure("energy in the box"),
+    "heat_ratio": Measure("effective heat ratio"),
+    "pointing": Measure("peak in the box"),
+    "distance": Measure("distance from nearest part", larger=False),
+}
+EFFECTS = {
+    "decision": Measure("follows the decision"),
+    "representation": Measure("follows the representation"),
+    "spared": Measure("follows what is spared"),
+}
+REMOVALS = {
+    **{f"keep_{round(100 * s)}": Measure(f"keep {s:.0%}") for s in CHOSEN},
+    **{f"drop_{round(100 * s)}": Measure(f"drop {s:.0%}", larger=False) for s in CHOSEN},
+    **{f"insertion_{i}": Measure(f"insertion, {i}") for i in IMPUTATIONS},
+    **{f"deletion_{i}": Measure(f"deletion, {i}", larger=False) for i in IMPUTATIONS},
+    **{f"insertion_{i}_cosine": Measure(f"insertion of z, {i}") for i in IMPUTATIONS},
+    **{f"deletion_{i}_cosine": Measure(f"deletion of z, {i}", larger=False) for i in IMPUTATIONS},
+}
+
+
+def on_parts(maps: Tensor, labels: Tensor, regions: Mapping[str, Tensor]) -> Table:
+    """Maps (B, H, W) of drawn birds against the masks "defining" and "used" (B, h, w)."""
+    defining = regions["defining"]
+    return {
+        "lift": localisation.lift(maps, defining),
+        "lift_clamped": localisation.lift(maps.clamp(min=0), defining),
+        "lift_used": localisation.lift(maps, regions["used"]),
+        "mass": localisation.positive_share(maps, defining),
+        "rank": heat.rank_accuracy(maps, defining),
+        "pointing": localisation.pointing(maps, defining),
+    }
+
+
+def on_photographs(maps: Tensor, some: ImageSet) -> Table:
+    """Maps of photographs against their boxes and part locations."""
+    size = tuple(some.images.shape[-2:])
+    box = localisation.box_masks(some.boxes, size)
+    return {
+        "box": localisation.positive_share(maps, box),
+        "heat_ratio": heat.effective_heat_ratio(maps, box),
+        "pointing": localisation.pointing(maps, box),
+        "distance": explained.nearness(maps, some.parts, size),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Exchanged:
+    """What exchanging each part of each query did: (P, B) each, at least 0.
+
+    representation: 1 - cosine of the representation, before and after
+    decision: change of the log-probability of the right species, in nats, whatever its sign
+    drop: the same with its sign; above 0 where the right species became less probable
+    """
+
+    parts: tuple[str, ...]
+    representation: Tensor
+    decision: Tensor
+    drop: Tensor
+
+    @property
+    def spared(self) -> Tensor:
+        return effects.spared(self.representation, self.decision)
+
+    def used(self, count: int = 4) -> list[str]:
+        """The parts whose exchange costs the right species most, on average."""
+        order = self.drop.mean(1).argsort(descending=True)
+        return [self.parts[i] for i in order[:count].tolist()]
+
+
+def exchanged(
+    one: Case, listed: Sequence[Picture], parts: Sequence[str], seed: int = 0
+) -> Exchanged:
+    """Exchange each part of the queries; listed: the pictures of the whole image set."""
+    originals = [listed[i] for i in one.questions.query.tolist()]
+    size = one.image_set.images.shape[-1]
+    moved = interventions.movement(one.network, originals, parts, seed=seed, size=size)
+    support = one.embeddings[one.questions.support]
+    change = interventions.log_probability_change(one.network, moved, support, one.questions.right)
+    return Exchanged(tuple(parts), moved.turned, change.abs(), -change)
+
+
+def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
+    """How far maps follow what exchanges did, and beside each its null."""
+    table = {}
+    for name in EFFECTS:
+        effect = getattr(found, name)
+        table[name] = effects.following(maps, labels, found.parts, effect)
+        table[f"{name}_null"] = effects.null(maps, labels, found.parts, effect)
+    return table
+
+
+def removals(
+    one: Case, maps: Mapping[str, Sequence[Tensor]], shares: Sequence[float] = SHARES
+) -> dict[str, list[dict[str, dict[str, Removal]]]]:
+    """For each method and explainer: imputation -> measure -> `Removal`, kept in the cache."""
+    images, measures = one.images, one.questions.measures(one.network, one.embeddings)
+    runs = {
+        "noise": perturbation.feature_noise(one.network, one.explainers[0].local, one.moments),
+        "blur": perturbation.blurred(one.network),
+    }
+    bounds = {name: ends(run, images, measures, one.grid) for name, run in runs.items()}
+    weights = [v for v in one.network.state_dict().values() if v.is_floating_point()]
+    asked = content_digest(*weights, *measures["log-probability"].context)
+
+    def made(values: Tensor) -> dict:
+        return {
+            kind: {
+                name: [r.shares, r.kept, r.dropped]
+                for name, r in removal(
+                    run, images, values, measures, one.grid, bounds[kind], shares
+                ).items()
+            }
+            for kind, run in runs.items()
+        }
+
+    def kept(values: Tensor) -> dict[str, dict[str, Removal]]:
+        config = {"shares": list(shares), "device": taps.device_of(one.network).type}
+        digest = f"{content_digest(images, values, *one.moments)} {asked}"
+        sources = (*SOURCES, Path(perturbation.__file__), Path(__file__).with_name("removal.py"))
+        found = cached("removal", config, lambda: made(values), sources=sources, data=digest)
+        return {
+            kind: {name: Removal(*parts) for name, parts in row.items()}
+            for kind, row in found.items()
+        }
+
+    return {name: [kept(values) for values in row] for name, row in maps.items()}
+
+
+def after_removal(found: Mapping[str, Mapping[str, Removal]]) -> Table:
+    """Accuracy with shares kept or dropped (feature noise), and the areas under all curves."""
+    table = {}
+    for share in CHOSEN:
+        kept, dropped = found["noise"]["correct"].at(share)
+        table[f"keep_{round(100 * share)}"] = kept
+        table[f"drop_{round(100 * share)}"] = dropped
+    for kind in IMPUTATIONS:
+        for name, ending in (("log-probability", ""), ("cosine", "_cosine")):
+            table[f"insertion_{kind}{ending}"] = found[kind][name].insertion
+            table[f"deletion_{kind}{ending}"] = found[kind][name].deletion
+    return table
+
+
+def gathered(
+    networks: Sequence[Mapping[str, Sequence]], measure: Callable[..., Table]
+) -> dict[str, dict[str, Score]]:
+    """measure(network's index, maps or what else was found) of all, as measure -> method -> score.
+
+    networks: for each, method -> what was found, one for each of its explainers.
+    """
+    tables = {
+        name: [[measure(n, found) for found in row[name]] for n, row in enumerate(networks)]
+        for name in networks[0]
+    }
+    names = next(iter(tables.values()))[0][0].keys()
+    return {
+        key: {
+            method: score([[table[key] for table in row] for row in rows])
+            for method, rows in tables.items()
+        }
+        for key in names
+    }
+
+
+def strongest(maps: Tensor, labels: Tensor, parts: Sequence[str], planted: str) -> Tensor:
+    """(B,) 1 where the map's mean is largest on the planted part, else 0."""
+    found = localisation.strongest_part(maps, labels, parts)
+    return torch.tensor([float(part == planted) for part in found])
