@@ -37,7 +37,7 @@ SIGNS = ("<", "<=", ">", ">=", "==", "!=")
 
 _REQUIRED = ("id", "source", "at", "kind", "says", "asks")
 _OPTIONAL = ("rules", "untestable", "remark")
-_KEY = r"\d\d\.[a-z][\w.]*"
+_KEY = r"\d\d\.(?=[\w.-]*[A-Za-z])\w[\w.-]*"  # a letter tells it from a number
 _RULE = re.compile(
     rf"(?P<key>{_KEY}) (?P<sign>[<>]=?|[=!]=) "
     rf"(?:(?:(?P<factor>-?\d+(?:\.\d+)?) \* )?(?P<other>{_KEY})|(?P<number>-?\d+(?:\.\d+)?))"
@@ -221,11 +221,12 @@ def _claim(entry: object, number: int) -> Claim:
     for name, allowed in (("source", SOURCES), ("kind", KINDS)):
         if entry[name] not in allowed:
             raise ValueError(f"{where}: {name} {entry[name]!r}; allowed are {', '.join(allowed)}")
-    if bool(entry.get("rules")) == bool(entry.get("untestable")):
+    if bool(entry.get("rules")) == ("untestable" in entry):
         raise ValueError(f"{where}: give either rules, or a reason why it is untestable")
-    lists = [name for name in ("at", "rules") if not isinstance(entry.get(name, []), list)]
-    if lists:
-        raise ValueError(f"{where}: {lists[0]} must be a list, and is {entry[lists[0]]!r}")
+    for name, value in entry.items():
+        kind, word = (list, "a list") if name in ("at", "rules") else (str, "words")
+        if not isinstance(value, kind):
+            raise ValueError(f"{where}: {name} must be {word}, and is {value!r}")
     try:
         rules = tuple(rule(str(text)) for text in entry.get("rules", ()))
     except ValueError as error:

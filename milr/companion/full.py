@@ -15,7 +15,6 @@ from pathlib import Path
 from milr.companion import claims, manifest
 from milr.companion.profiles import Run, add_arguments, run_of
 from milr.companion.reproduce import cores
-from milr.distributed import make_fabric
 from milr.files import replace_text
 from milr.paths import ROOT
 
@@ -41,7 +40,7 @@ def keep(run: Run, root: Path = ROOT) -> Path:
         "data": run.data,
         "seed": run.seed,
         "commit": _git(root, "describe", "--always", "--exclude=*"),
-        "device": str(make_fabric(run.device).device),
+        "device": _device(run),
         "cores": cores(),
         "versions": _versions(),
         "chapters": {path.stem: _chapter(path, run) for path in chapters},
@@ -89,6 +88,15 @@ def _lacks(notebook: Path, run: Run) -> str:
 
 def _results(notebook: Path, run: Run) -> Path:
     return run.folder / "results" / f"{notebook.stem}.json"
+
+
+def _device(run: Run) -> str:
+    if run.device != "auto":
+        return run.device
+    # Takes seconds to import, and the scorecard only reads what is kept.
+    from milr.distributed import make_fabric
+
+    return str(make_fabric().device)
 
 
 def _versions() -> dict[str, str]:

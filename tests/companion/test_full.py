@@ -1,0 +1,83 @@
+"""The reference holds numbers of a full run and nothing else."""
+
+import json
+import shutil
+
+import pytest
+
+from milr.companion import full, manifest
+from milr.companion.profiles import Run
+
+
+@pytest.fixture
+def full_run(checkout):
+    """A checkout whose two chapters look executed by a full run, and have recorded results."""
+    profiles = checkout.root / "notebooks" / "profiles"
+    shutil.copy(profiles / "quick.yml", profiles / "full.yml")
+    run = Run(profile="full", device="cpu")
+    for path in (checkout.first, checkout.second):
+        target = manifest.executed(path, run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+        manifest.write(target, manifest.ingredients(path, run), 12.5)
+        values = {
+            "05.beak": {"value": 2.0, "interval": [1.0, 3.0], "unit": "bits"},
+            "05.word": {"value": "yes", "interval": None, "unit": ""},
+            "05.saturated": {"value": True, "interval": None, "unit": ""},
+        }
+        results = run.folder / "results" / f"{path.stem}.json"
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(json.dumps({"profile": "full", "values": values}))
+    return run
+
+
+def test_only_numbers_are_kept_with_what_they_come_from(checkout, full_run):
+    assert full.keep(full_run, checkout.root) == checkout.root / full.REFERENCE
+    kept = full.load(checkout.root)
+    chapter = kept["chapters"]["a_first"]
+    assert list(chapter["values"]) == ["05.beak"] and chapter["seconds"] == 12.5
+    assert kept["device"] == "cpu" and kept["seed"] == 0 and "torch" in kept["versions"]
+    assert full.evidence(kept).values["05.beak"].high == 3.0
+
+
+def test_another_profile_is_refused(checkout):
+    with pytest.raises(ValueError, match="full run, and this one is quick"):
+        full.keep(checkout.run, checkout.root)
+
+
+def test_a_chapter_that_changed_since_is_refused(checkout, full_run):
+    checkout.notebook(checkout.second, ["print('changed')"], needs=["a_first"])
+    with pytest.raises(ValueError, match="b_second: .*another version of the notebook"):
+        full.keep(full_run, checkout.root)
+
+
+def test_a_chapter_without_results_is_refused(checkout, full_run):
+    (full_run.folder / "results" / "b_second.json").unlink()
+    with pytest.raises(ValueError, match="b_second: it recorded nothing"):
+        full.keep(full_run, checkout.root)
+
+
+def test_without_a_reference_there_is_no_evidence(tmp_path):
+    assert full.load(tmp_path) == {}
+    assert full.evidence({}).values == {} and not full.evidence({}).chapters
+
+
+def test_a_reference_of_a_smoke_run_is_refused(tmp_path):
+    path = tmp_path / full.REFERENCE
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"profile": "smoke", "chapters": {}}))
+    with pytest.raises(ValueError, match="'smoke' and must be of a full run"):
+        full.load(tmp_path)
+
+
+def test_a_file_that_a_chapter_reads_makes_it_stale(checkout):
+    content = json.loads(checkout.first.read_text())
+    content["metadata"]["milr"] = {"reads": ["list.yml"]}
+    checkout.first.write_text(json.dumps(content))
+    target = manifest.executed(checkout.first, checkout.run)
+    target.parent.mkdir(parents=True)
+    shutil.copy(checkout.first, target)
+    manifest.write(target, manifest.ingredients(checkout.first, checkout.run), 1.0)
+    assert manifest.stale(checkout.first, checkout.run) == ""
+    (checkout.root / "list.yml").write_text("- one")
+    assert "a file that it reads" in manifest.stale(checkout.first, checkout.run)

@@ -1,0 +1,93 @@
+"""The page shows what the ledger says, and leads to where it comes from."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from milr.companion import claims, scorecard
+from milr.companion.claims import Claim, Evidence, Measured
+
+
+def claim(name, source, *rules, untestable="", says="Said <b> & done."):
+    return Claim(name, source, ("figure 5",), "picture", says, "Asked.",
+                 tuple(map(claims.rule, rules)), untestable)  # fmt: skip
+
+
+LEDGER = [
+    claim("paper-a", "paper", "05.a > 1"),
+    claim("paper-b", "paper", "06.b > 1"),
+    claim("nif-c", "nif", untestable="Words."),
+]
+
+
+def evidence(**values):
+    return Evidence({f"05.{k}": Measured(*v) for k, v in values.items()}, frozenset({"05"}))
+
+
+OWN = evidence(a=(2.0, 1.5, 2.5))
+
+
+def test_counts_are_those_of_the_verdicts():
+    table = scorecard.counts(LEDGER, OWN)
+    assert table["paper"] == Counter({"reproduced": 1, "open": 1})
+    assert table["nif"] == Counter({"cannot be tested here": 1}) and not table["patent"]
+    assert scorecard.as_text(table).splitlines()[-1].split() == ["all", "1", "0", "0", "1", "1"]
+    assert scorecard.wanting(LEDGER, OWN) == ["06"]
+
+
+def test_a_result_leads_to_the_section_that_recorded_it(tmp_path):
+    def cell(kind, source, *names):
+        outputs = [{"metadata": {"scrapbook": {"name": name}}} for name in names]
+        return {"cell_type": kind, "source": source, **({"outputs": outputs} if names else {})}
+
+    cells = [
+        cell("markdown", "# The title"),
+        cell("code", "record()", "05.early"),
+        cell("markdown", "Words.\n\n## Equation 6: the $I(z; y)$\n\n```\n## no heading\n```\n"),
+        cell("code", "record()", "05.a", "05.a_low"),
+    ]
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "05_figures.ipynb").write_text(json.dumps({"cells": cells}))
+    links = scorecard.places(tmp_path)
+    assert links["05.early"] == ("05_figures.html", "The title")
+    assert links["05.a"] == ("05_figures.html#equation-6-the-i-z-y", "Equation 6: the I(z; y)")
+
+
+def test_the_table_shows_value_interval_status_and_link():
+    page = scorecard.table(LEDGER, OWN, Evidence({}), {"05.a": ("05_figures.html#x", "Here")})
+    assert 'href="05_figures.html#x"' in page and "2 [1.5, 2.5] &gt; 1: met" in page
+    assert page.count("<tr id=") == 3 and "no results of chapter 06" in page and "Words." in page
+    assert "Said &lt;b&gt; &amp; done." in page and "Reference" not in page
+    assert re.findall(r'class="status"[^>]*>. ([^<]+)<', page) == [
+        "reproduced", "open", "cannot be tested here",
+    ]  # fmt: skip
+
+
+def test_the_reference_stands_beside_the_own_run():
+    page = scorecard.table(LEDGER, OWN, evidence(a=(0.5, 0.4, 0.6)), {})
+    assert "<th>Reference</th>" in page and "0.5 [0.4, 0.6] &gt; 1: missed" in page
+    assert "not reproduced" in page
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [((2.2, 2.0, 2.4), "agree"), ((3.0, 2.6, 3.4), "differ"), ((2.0, 2.0, 2.0), "agree")],
+)
+def test_two_runs_differ_where_their_intervals_have_no_point_in_common(other, expected):
+    sorted_out = scorecard.compare(OWN, evidence(a=other))
+    assert dict(zip(("agree", "differ", "unknown"), sorted_out, strict=True))[expected] == ["05.a"]
+
+
+def test_numbers_without_intervals_cannot_be_told_apart():
+    agree, differ, unknown = scorecard.compare(evidence(a=(1.0,) * 3), evidence(a=(1.1,) * 3))
+    assert (agree, differ, unknown) == ([], [], ["05.a"])
+
+
+def test_the_picture_names_every_source_and_run():
+    table = scorecard.counts(LEDGER, OWN)
+    axes = scorecard.picture({"this run": table, "reference": table}).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(labels) == 8 and labels[0] == "the paper,\nthis run"
+    assert [text.get_text() for text in axes.texts].count("1") == 6
