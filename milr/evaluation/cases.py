@@ -48,17 +48,17 @@ class Case:
         return self.questions.target(self.network, self.embeddings)
 
     def first(self, count: int) -> "Case":
-        """The same with the first questions alone."""
-        return self._with(self.network, self.questions[:count])
+        """The first questions alone, with an image set of nothing but what they ask of."""
+        some = self.questions[:count]
+        used = torch.cat([some.query, some.support.flatten()]).unique()
+        place = torch.full((len(self.image_set),), -1).scatter(0, used, torch.arange(len(used)))
+        questions = Questions(place[some.query], place[some.support], some.right)
+        reduced = self.image_set.subset(used)
+        return Case(self.network, self.explainers, reduced, questions, self.embeddings[used])
 
     def on(self, network: PrototypicalNetwork) -> "Case":
         """The same questions and inserted modules, another network."""
-        return self._with(network, self.questions)
-
-    def _with(self, network, questions: Questions) -> "Case":
-        same = network is self.network
-        embeddings = self.embeddings if same else embed(network, self.image_set.images)
-        return Case(network, self.explainers, self.image_set, questions, embeddings)
+        return case(network, self.explainers, self.image_set, self.questions)
 
     @property
     def moments(self) -> tuple[Tensor, Tensor]:

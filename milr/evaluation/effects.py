@@ -6,7 +6,7 @@ more, so that even a map of random numbers follows to a degree. That is why ther
 each correlation: the same maps, each laid over another image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -23,23 +23,33 @@ def part_sums(maps: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
 
     labels: (B, h, w) integers, an index into names. Signs count.
     """
-    means = torch.stack(list(part_means(maps, labels, names).values()), dim=1)
+    means = mean_on_parts(maps, labels, names)
     areas = torch.stack([(labels == index).sum((1, 2)) for index in range(len(names))], dim=1)
     return means * areas
 
 
-def following(maps: Tensor, labels: Tensor, names: Sequence[str], effects: Tensor) -> Tensor:
-    """Rank correlation over the parts of each image of its map with the effects: (B,).
+def mean_on_parts(maps: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
+    """The mean of maps on each part, as `part_sums`: what a place of the part holds."""
+    return torch.stack(list(part_means(maps, labels, names).values()), dim=1)
 
-    effects: (P, B), one for each part of `names` that is exchanged, NaN where it is missing. 0 for
-    an image on which either is constant: such a map follows nothing.
+
+def following(held: Tensor, effects: Tensor) -> Tensor:
+    """Rank correlation over the parts of each image of what its map holds with the effects: (B,).
+
+    held: (B, P), as the functions above give it; effects: (P, B), what exchanging each part did. 0
+    for an image on which either is constant: such a map follows nothing.
     """
-    held = part_sums(maps, labels, names).numpy()
-    return torch.from_numpy(np.nan_to_num(rank_correlation(held, effects.T.double().numpy())))
+    found = rank_correlation(held.numpy(), effects.T.double().numpy())
+    return torch.from_numpy(np.nan_to_num(found))
 
 
 def null(
-    maps: Tensor, labels: Tensor, names: Sequence[str], effects: Tensor, seed: int = 0
+    maps: Tensor,
+    labels: Tensor,
+    names: Sequence[str],
+    effects: Tensor,
+    hold: Callable[..., Tensor] = part_sums,
+    seed: int = 0,
 ) -> Tensor:
     """`following` with each image's map replaced by another image's, mean over `DEALS` deals: (B,).
 
@@ -55,7 +65,7 @@ def null(
         ring = torch.from_numpy(draw.permutation(len(maps)))
         dealt = torch.empty_like(maps)
         dealt[ring] = maps[ring.roll(1)]
-        found.append(following(dealt, labels, names, effects))
+        found.append(following(hold(dealt, labels, names), effects))
     return torch.stack(found).mean(0)
 
 

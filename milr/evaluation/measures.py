@@ -17,12 +17,14 @@ from milr.evaluation import effects, explained, heat, interventions, localisatio
 from milr.evaluation.cases import SOURCES, Case
 from milr.evaluation.interventions import Picture
 from milr.evaluation.localisation import Ratio
-from milr.evaluation.removal import SHARES, Removal, ends, removal
+from milr.evaluation.removal import Removal, ends, removal
 from milr.evaluation.summary import Score, score
 
 Table = Mapping[str, Ratio | Tensor]
 IMPUTATIONS = ("noise", "blur")
 CHOSEN = (0.05, 0.1, 0.2)
+# Close where it tells most: what an object needs is a small share of its picture.
+SHARES = {"noise": (*CHOSEN, 0.4, 0.7), "blur": (0.05, 0.2, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ EFFECTS = {
     "representation": Measure("follows the representation"),
     "spared": Measure("follows what is spared"),
 }
+HELD = {"": effects.part_sums, "_mean": effects.mean_on_parts}
 REMOVALS = {
     **{f"keep_{round(100 * s)}": Measure(f"keep {s:.0%}") for s in CHOSEN},
     **{f"drop_{round(100 * s)}": Measure(f"drop {s:.0%}", larger=False) for s in CHOSEN},
@@ -124,17 +127,22 @@ def exchanged(
 
 
 def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
-    """How far maps follow what exchanges did, and beside each its null."""
+    """How far maps follow what exchanges did, and beside each its null.
+
+    By the sum on a part and, with "_mean" in the name, by the mean there.
+    """
     table = {}
-    for name in EFFECTS:
-        effect = getattr(found, name)
-        table[name] = effects.following(maps, labels, found.parts, effect)
-        table[f"{name}_null"] = effects.null(maps, labels, found.parts, effect)
+    for ending, hold in HELD.items():
+        held = hold(maps, labels, found.parts)
+        for name in EFFECTS:
+            effect = getattr(found, name)
+            table[name + ending] = effects.following(held, effect)
+            table[f"{name}{ending}_null"] = effects.null(maps, labels, found.parts, effect, hold)
     return table
 
 
 def removals(
-    one: Case, maps: Mapping[str, Sequence[Tensor]], shares: Sequence[float] = SHARES
+    one: Case, maps: Mapping[str, Sequence[Tensor]]
 ) -> dict[str, list[dict[str, dict[str, Removal]]]]:
     """For each method and explainer: imputation -> measure -> `Removal`, kept in the cache."""
     images, measures = one.images, one.questions.measures(one.network, one.embeddings)
@@ -151,14 +159,14 @@ def removals(
             kind: {
                 name: [r.shares, r.kept, r.dropped]
                 for name, r in removal(
-                    run, images, values, measures, one.grid, bounds[kind], shares
+                    run, images, values, measures, one.grid, bounds[kind], SHARES[kind]
                 ).items()
             }
             for kind, run in runs.items()
         }
 
     def kept(values: Tensor) -> dict[str, dict[str, Removal]]:
-        config = {"shares": list(shares), "device": taps.device_of(one.network).type}
+        config = {"shares": SHARES, "device": taps.device_of(one.network).type}
         digest = f"{content_digest(images, values, *one.moments)} {asked}"
         sources = (*SOURCES, Path(perturbation.__file__), Path(__file__).with_name("removal.py"))
         found = cached("removal", config, lambda: made(values), sources=sources, data=digest)

@@ -12,9 +12,6 @@ from milr.evaluation.perturbation import Run
 from milr.explainer import MILR, draw_noise
 from milr.peers.targets import Target
 
-# Close where it tells most: what an object needs is a small share of its picture.
-SHARES = (0.05, 0.1, 0.2, 0.4, 0.7)
-
 
 @dataclass(frozen=True, eq=False)
 class Removal:
@@ -60,7 +57,7 @@ def removal(
     measures: Mapping[str, Target],
     grid: tuple[int, int],
     ends: Mapping[str, Tensor],
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float],
 ) -> dict[str, Removal]:
     """Keep, and drop, shares of the locations in the order of the maps (B, H, W).
 

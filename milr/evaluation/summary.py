@@ -102,10 +102,41 @@ class Resamples:
         return Interval(value, min(float(low), value), max(float(high), value), LEVEL)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A method held against the first on a measure; difference: its score minus the first's."""
+
+    first: str
+    difference: Paired
+    within: bool  # it is the first, or the interval of the difference has 0 in it
+
+
 def best(scores: Mapping[str, Score], larger: bool, resamples: Resamples) -> str:
     """The method with the largest (or smallest) score among those that have one."""
     defined = {n: s.value for n, s in scores.items() if resamples.interval(s) is not None}
     return (max if larger else min)(defined, key=defined.get)
+
+
+def standing(
+    method: str, scores: Mapping[str, Score], larger: bool, resamples: Resamples
+) -> Standing | None:
+    """Is a method the first, or can it not be told from it? None for one without a score."""
+    first = best(scores, larger, resamples)
+    found = resamples.difference(scores[method], scores[first])
+    if found is None or resamples.interval(scores[method]) is None:
+        return None
+    return Standing(first, found, method == first or 0 in found.difference)
+
+
+def marks(scores: Mapping[str, Score], larger: bool, resamples: Resamples) -> dict[str, str]:
+    """ "best" for the first, "tied" for who cannot be told from it, "" for all others."""
+    found = {}
+    for name in scores:
+        place = standing(name, scores, larger, resamples)
+        found[name] = "" if place is None else "best" if place.first == name else "tied"
+        if place is not None and not place.within:
+            found[name] = ""
+    return found
 
 
 def _pair(found: Ratio | Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import torch
 
 from milr.evaluation.localisation import Ratio
 from milr.evaluation.statistics import hierarchical
-from milr.evaluation.summary import Resamples, Score, best, score
+from milr.evaluation.summary import Resamples, Score, best, marks, score, standing
 
 
 def drawn(shape, seed=0, shift=0.0):
@@ -68,3 +68,21 @@ def test_the_best_is_taken_among_those_that_have_a_value():
     resamples = Resamples(1, 1, 9)
     assert best(scores, True, resamples) == "high"
     assert best(scores, False, resamples) == "low"
+
+
+def test_who_cannot_be_told_from_the_first_is_tied_and_who_has_no_value_is_not_placed():
+    common = drawn((1, 1, 80), shift=2.0)
+    scores = {
+        "first": mean_of(common + 0.01),
+        "near": mean_of(common + drawn((1, 1, 80), seed=3)),
+        "far": mean_of(common - 1),
+        "undefined": Score(np.ones((1, 1, 80)), -np.ones((1, 1, 80))),
+    }
+    scores["near"] = mean_of(scores["near"].numerators - scores["near"].value + common.mean())
+    resamples = Resamples(1, 1, 80)
+    expected = {"first": "best", "near": "tied", "far": "", "undefined": ""}
+    assert marks(scores, True, resamples) == expected
+    far = standing("far", scores, True, resamples)
+    assert far.first == "first" and not far.within
+    assert far.difference.difference.value == pytest.approx(-1.01) and far.difference.wins == 0
+    assert standing("undefined", scores, True, resamples) is None

@@ -1,0 +1,135 @@
+"""A small network with what explains it: the same is asked of all, and what was made is kept."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from milr import MILR, taps
+from milr.data.images import ImageSet, content_digest
+from milr.evaluation import cases, fits, measures
+from milr.evaluation.questions import ask
+from milr.evaluation.sanity import cascade
+from milr.models.explainers import Explaining
+from milr.models.prototypical import PrototypicalNetwork, embed
+from milr.models.settings import recipe
+from milr.peers.peer import Peer
+
+SIZE = 32
+FIT = {"steps": 1, "critic_steps": 1, "critic_batches": 1, "moment_batches": 2, "bank": 8}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_a_folder_of_its_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MILR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def image_set():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (24, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+    return ImageSet(
+        images,
+        torch.arange(6).repeat_interleave(4),
+        tuple("abcdef"),
+        content_digest(images),
+        labels=torch.randint(0, 3, (24, SIZE, SIZE), dtype=torch.uint8, generator=generator),
+        part_names=("background", "wing", "tail"),
+    )
+
+
+@pytest.fixture(scope="module")
+def one(image_set):
+    torch.manual_seed(0)
+    network = PrototypicalNetwork().eval()
+    batches = [torch.randn(6, 3, SIZE, SIZE) for _ in range(8)]
+
+    def fitted(seed):
+        explainer = MILR(network, "layer1", "avgpool", ("layer1", "layer4"), members=1, seed=seed)
+        return explainer.fit(batches, lambda out, _: out.square().mean(), progress=False, **FIT)
+
+    questions = ask(image_set.targets, 4, ways=3)
+    return cases.case(network, [fitted(0), fitted(1)], image_set, questions)
+
+
+def test_every_method_is_there_once_and_ours_once_for_each_explainer(one):
+    found = cases.methods(one)
+    assert {len(row) for name, row in found.items() if name.startswith("MI-LR")} == {2}
+    assert {len(row) for name, row in found.items() if not name.startswith("MI-LR")} == {1}
+    assert set(cases.SLOW) <= set(found) and "MI-LR refined" in found
+    assert all(name == peer.name for name, row in found.items() for peer in row)
+    assert len({cases.slug(name) for name in found}) == len(found)
+
+
+def test_maps_are_made_once_and_again_for_another_network(one):
+    asked = []
+
+    def method(model, images, target):
+        asked.append(len(images))
+        return images.mean(1)
+
+    peer = {"grey": [Peer("grey", "input", "nothing", method)]}
+    first = cases.maps_of(one, peer)["grey"][0]
+    assert torch.allclose(first, one.images.mean(1))
+    assert torch.equal(cases.maps_of(one, peer)["grey"][0], first)
+    assert asked == [4]
+    _, forgetful = next(cascade(one.network, ["layer4"]))
+    cases.maps_of(one.on(forgetful), peer)
+    assert asked == [4, 4]
+
+
+def test_the_first_questions_stay_what_they_were(one):
+    few = one.first(2)
+    assert torch.equal(few.images, one.images[:2])
+    assert len(few.image_set) <= 2 * (1 + 3)
+    outputs = one.embeddings[one.questions.query]
+    assert torch.allclose(few.target(outputs[:2]), one.target(outputs)[:2])
+    assert torch.allclose(few.on(one.network).embeddings, few.embeddings, atol=1e-4)
+
+
+def test_the_support_of_another_network_is_its_own(one):
+    _, forgetful = next(cascade(one.network, ["layer4"]))
+    other = one.on(forgetful)
+    assert torch.equal(other.embeddings, embed(forgetful, one.image_set.images))
+    assert not torch.allclose(other.target.context[0], one.target.context[0])
+
+
+def test_all_measures_come_out_for_every_method_and_image(one):
+    named = {"random": cases.methods(one)["random"]}
+    named["MI-LR capacity"] = cases.methods(one)["MI-LR capacity"]
+    maps = cases.maps_of(one, named)
+    found = measures.removals(one, maps)
+    scores = measures.gathered([found], lambda n, each: measures.after_removal(each))
+    assert set(scores) == set(measures.REMOVALS)
+    assert scores["keep_5"]["random"].numerators.shape == (1, 1, 4)
+    assert scores["keep_5"]["MI-LR capacity"].numerators.shape == (1, 2, 4)
+    labels = one.image_set.labels[one.questions.query]
+    regions = {"defining": labels == 1, "used": labels == 2}
+    parts = measures.gathered([maps], lambda n, m: measures.on_parts(m, labels, regions))
+    assert set(parts) == set(measures.PARTS)
+    assert parts["lift"]["random"].value == pytest.approx(1, abs=0.1)
+
+
+def test_a_map_of_the_effects_follows_the_decision(one):
+    labels = one.image_set.labels[one.questions.query]
+    effect = torch.tensor([0.1, 2.0, 1.0])[:, None].expand(-1, 4)
+    found = measures.Exchanged(("background", "wing", "tail"), effect.flip(0), effect, effect)
+    table = measures.against_effects(effect[:, 0][labels.long()], labels, found)
+    assert table["decision_mean"].tolist() == pytest.approx([1] * 4)
+    assert table["decision_mean_null"].mean() < 0.5
+    assert found.used(2) == ["wing", "tail"]
+
+
+def test_a_readout_is_fitted_once(image_set, one):
+    training = dataclasses.replace(recipe("birds"), size=SIZE)
+    settings = Explaining(training, ways=3, per_class=2, evidence=("layer1", "layer4"))
+    with taps.frozen(one.network):
+        found, seconds = fits.readout(settings, one.network, image_set, steps=2)
+        again, same = fits.readout(settings, one.network, image_set, steps=2)
+    assert same == seconds > 0
+    for name, value in found.mask.state_dict().items():
+        assert torch.equal(value, again.mask.state_dict()[name])
+    maps = cases.maps_of(one, {"r": [cases.methods(one, found)["Readout bottleneck"][0]]})["r"][0]
+    assert maps.shape == (4, SIZE, SIZE) and (maps >= 0).all()
