@@ -188,7 +188,8 @@ def bound(asked: Rule, values: Mapping[str, Measured]) -> Measured:
         return Measured(asked.factor, asked.factor, asked.factor)
     other = values[asked.other]
     low, high = sorted((asked.factor * other.low, asked.factor * other.high))
-    return Measured(asked.factor * other.value, low, high, other.unit)
+    unit = other.unit if asked.factor == 1 else ""  # a factor may turn bits into nats
+    return Measured(asked.factor * other.value, low, high, unit)
 
 
 def _holds(left: float, sign: str, right: float) -> bool:

@@ -51,6 +51,7 @@ _STYLE = """<style>
     display: block; width: auto !important; }
   .milr-ledger thead { display: none; }
   .milr-ledger td { border: 0; padding: 0.2rem 0.5rem; }
+  .milr-ledger td ~ td::before { content: attr(data-head); font-size: 0.9em; opacity: 0.85; }
   .milr-ledger tr { border-bottom: 1px solid var(--pst-color-border, #ccc); padding: 0.6rem 0; }
 }
 </style>"""
@@ -146,7 +147,8 @@ def table(
         cells = [_claim(claim), _evidence(claim, own, links)]
         if reference.chapters:
             cells.append(_evidence(claim, reference, links))
-        inside = "".join(f"<td>{cell}</td>" for cell in cells)
+        named = zip(heads, cells, strict=True)
+        inside = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in named)
         rows.append(f'<tr id="claim-{claim.id}">{inside}</tr>')
     head = "".join(f"<th>{name}</th>" for name in heads)
     return (
