@@ -27,8 +27,13 @@ def notebooks(root: Path) -> list[Path]:
 
 
 def needs(notebook: Path) -> list[str]:
-    """Return the names of the notebooks whose results this one uses: its `milr.needs` metadata."""
-    return json.loads(notebook.read_text())["metadata"].get("milr", {}).get("needs", [])
+    """Return the names of the notebooks whose results this one uses: its `milr.needs` metadata.
+
+    `["*"]` there stands for all other notebooks.
+    """
+    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("needs", [])
+    others = [path.stem for path in notebooks(notebook.parent.parent) if path.name != notebook.name]
+    return others if named == ["*"] else named
 
 
 def reads(notebook: Path) -> list[str]:
