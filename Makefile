@@ -31,7 +31,7 @@ chapters = $(basename $(notdir $(wildcard notebooks/*.ipynb)))
 $(if $(filter-out $(chapters),$(NOTEBOOKS)),$(error NOTEBOOKS=$(NOTEBOOKS): there is no \
 	$(filter-out $(chapters),$(NOTEBOOKS)); allowed are: $(chapters)))
 
-.PHONY: help setup reproduce test book serve validate reference bench clean data-cub lock
+.PHONY: help setup reproduce test book serve validate reference bench clean data-cub lock keep
 .DEFAULT_GOAL = help
 
 help: ## list these commands
@@ -72,6 +72,9 @@ validate: $(READY) ## run the executed notebooks again and compare all they prin
 
 reference: $(READY) ## refresh the reference outputs that are stored in the notebooks
 	@$(RUN_PYTHON) -m milr.companion.reference $(NOTEBOOKS)
+
+keep: $(READY) ## keep the numbers of the last full run as the reference
+	@$(RUN_PYTHON) -m milr.companion.full --data $(DATA) --seed $(SEED) --device $(DEVICE)
 
 bench: $(READY) ## measure speed and memory (benchmarks/)
 	@for file in benchmarks/*.py; do \
