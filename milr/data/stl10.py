@@ -41,7 +41,7 @@ def load(split: str, size: int = SIZE, root: Path | None = None) -> ImageSet:
     """
     _check_split(split)
     root = data_root() if root is None else root
-    if not (root / FOLDER).is_dir():
+    if not is_here(root):
         raise FileNotFoundError(f"{root / FOLDER} is not there; {GET}")
     try:
         found = datasets.STL10(root, split)
@@ -60,6 +60,11 @@ def load(split: str, size: int = SIZE, root: Path | None = None) -> ImageSet:
         classes=CLASSES,
         digest=content_digest("stl10", split, str(size), images, targets),
     )
+
+
+def is_here(root: Path | None = None) -> bool:
+    """Whether the data set's folder is below `root` (the data root if None)."""
+    return ((data_root() if root is None else root) / FOLDER).is_dir()
 
 
 def has_sample(root: Path | None = None) -> bool:

@@ -54,6 +54,7 @@ def test_another_size_is_a_smaller_picture_of_the_same(root):
 
 
 def test_what_is_absent_is_named_with_what_to_do(root, tmp_path):
+    assert stl10.is_here(root[0]) and not stl10.is_here(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"nowhere.*milr\.data\.download stl10"):
         stl10.load("train", root=tmp_path / "nowhere")
     (root[0] / "stl10_binary/train_y.bin").unlink()
