@@ -14,6 +14,7 @@ from milr.data.images import ImageSet
 from milr.models import train as train_module
 from milr.models.settings import Training, load_sets, recipe
 from milr.models.train import main, train
+from milr.paths import ROOT
 
 TINY = Training(
     steps=6, ways=4, per_class=3, warmup=2, lr=1e-3, validations=2, device="cpu", size=32,
@@ -199,3 +200,9 @@ if __name__ == "__main__":
         _kill_after_the_checkpoint_of_step(3)
         train(TINY, SETS)
     train(replace(SLOW, processes=2), SETS)
+
+
+def test_no_module_beside_a_script_hides_one_of_python():
+    """`fabric run milr/models/train.py` puts this folder first on the path."""
+    names = {path.stem for path in (ROOT / "milr" / "models").glob("*.py")}
+    assert names & set(sys.stdlib_module_names) == set()

@@ -1,6 +1,6 @@
 """Choose a setting of the training by the accuracy on validation classes.
 
-    python -m milr.models.select metric cosine euclidean --data birds --steps 600
+    python -m milr.models.choose metric cosine euclidean --data birds --steps 600
 
 The novel classes, on which results are reported, play no part in it.
 """
@@ -45,7 +45,7 @@ def compare(
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the accuracy for each value, and how far each differs from the best."""
-    parser = argparse.ArgumentParser("milr.models.select", description=main.__doc__)
+    parser = argparse.ArgumentParser("milr.models.choose", description=main.__doc__)
     parser.add_argument("name", help="a setting, such as metric")
     parser.add_argument("values", nargs="+")
     chosen, rest = parser.parse_known_args(arguments)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from milr.data.images import ImageSet
-from milr.models import select
+from milr.models import choose
 from milr.models.prototypical import PrototypicalNetwork
 from milr.models.settings import Training
 
@@ -20,8 +20,8 @@ class OfGoodOrBadEyes(PrototypicalNetwork):
 
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch):
-    monkeypatch.setattr(select, "train", lambda settings, sets: (OfGoodOrBadEyes(settings), {}))
-    monkeypatch.setattr(select, "load_sets", lambda *_: sets())
+    monkeypatch.setattr(choose, "train", lambda settings, sets: (OfGoodOrBadEyes(settings), {}))
+    monkeypatch.setattr(choose, "load_sets", lambda *_: sets())
 
 
 def sets():
@@ -32,18 +32,18 @@ def sets():
 
 
 def test_values_are_compared_on_the_same_episodes_of_validation_classes():
-    found = select.compare(Training(), "metric", ["cosine", "euclidean"], sets(), episodes=30)
+    found = choose.compare(Training(), "metric", ["cosine", "euclidean"], sets(), episodes=30)
     assert found["cosine"].shape == (30,)
     assert found["cosine"].mean() == pytest.approx(0.2) and found["euclidean"].min() == 1
 
 
 def test_a_setting_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="no setting 'colour'.*metric"):
-        select.compare(Training(), "colour", ["red"])
+        choose.compare(Training(), "colour", ["red"])
 
 
 def test_the_command_line_prints_each_value_and_its_distance_from_the_best(capsys):
-    select.main(["metric", "cosine", "euclidean", "--steps", "3"])
+    choose.main(["metric", "cosine", "euclidean", "--steps", "3"])
     assert capsys.readouterr().out.splitlines() == [
         "metric cosine: 20.0 %, -80.0 +- 0.0 from the best",
         "metric euclidean: 100.0 %, +0.0 +- 0.0 from the best",
