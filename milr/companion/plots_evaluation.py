@@ -1,5 +1,6 @@
 """Figures and the table of the chapter that compares methods. They take arrays and numbers."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -28,7 +29,7 @@ def dots(
     place = np.arange(len(names))
     own = np.asarray(own)
     with plt.style.context(STYLE):
-        figure = Figure(figsize=(WIDE, 0.75 + 0.2 * len(names)))
+        figure = Figure(figsize=(WIDE, 0.9 + 0.2 * len(names)))
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (label, rows) in zip(grid, panels.items(), strict=True):
             value, low, high = np.asarray(rows, dtype=float).T
@@ -37,7 +38,7 @@ def dots(
                 axes.plot(value[chosen], place[chosen], mark, color=colour, markersize=4)
             if nulls:
                 axes.plot(nulls[label], place, "|", color=NULL, markersize=8, markeredgewidth=1.6)
-            axes.set_xlabel(label, fontsize=9)
+            axes.set_xlabel(textwrap.fill(label, 60 // len(panels)), fontsize=9)
             axes.grid(axis="x")
             axes.tick_params(axis="x", labelsize=8)
         grid[0].set_yticks(place, names, fontsize=8)
@@ -63,9 +64,8 @@ def side_by_side(images: np.ndarray, maps: Mapping[str, np.ndarray], blocks: int
             block, line = divmod(index, lines)
             left, top = block * WIDE / blocks, height - line * side
             middle = (top - side / 2) / height
-            text = name.replace(", ", ",\n").replace("integrated ", "integrated\n")
             where = {"ha": "right", "va": "center", "fontsize": 7.5}
-            figure.text((left + label - 0.06) / WIDE, middle, _broken(text), **where)
+            figure.text((left + label - 0.06) / WIDE, middle, textwrap.fill(name, 16), **where)
             scale = None if values is None else colour_scale(values)
             for column, image in enumerate(images):
                 box = (left + label + column * side, top - side, side * 0.96, side * 0.96)
@@ -126,14 +126,3 @@ def table(
         f"<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         "</div>"
     )
-
-
-def _broken(name: str, width: int = 17) -> str:
-    """A long name on several lines."""
-    lines = [""]
-    for word in name.split(" "):
-        if lines[-1] and len(lines[-1].split("\n")[-1]) + len(word) >= width:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip(" ")
-    return "\n".join(lines)

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import milr
 from milr import MILR, taps
 from milr.cache import cached
 from milr.data.images import ImageSet, content_digest, normalise
 from milr.evaluation.questions import Questions
-from milr.models.explainers import SOURCES as FITTED_BY
 from milr.models.prototypical import PrototypicalNetwork, embed
 from milr.peers import own, registry, schulz
 from milr.peers.peer import Peer
@@ -21,8 +21,13 @@ from milr.peers.targets import Target
 KINDS = ("decision", "total", "redundant", "capacity")
 # Dozens to hundreds of passes for each image.
 SLOW = ("integrated gradients", "occlusion", "Per-Sample bottleneck")
-BASELINES = ("random", "centred Gaussian", "edges", "activation norm, layer1")
-SOURCES = (*FITTED_BY, Path(schulz.__file__).with_name("__init__.py"))
+_METHOD = Path(milr.__file__).parent
+# How an explainer is read, and not how it was fitted: what it learned is part of the key.
+SOURCES = (
+    Path(schulz.__file__).with_name("__init__.py"),
+    *(_METHOD / f"{name}.py" for name in ("explainer", "refining", "inserted", "infonce")),
+    *(_METHOD / f"{name}.py" for name in ("bottleneck", "taps", "maps")),
+)
 
 
 @dataclass(frozen=True, eq=False)

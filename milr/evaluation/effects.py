@@ -1,4 +1,4 @@
-"""Does a map follow what happens when parts are exchanged? Part by part, image by image.
+"""Does a map follow what happens when parts are exchanged? Part by part.
 
 What a map holds on a part is the sum of its values there: an exchange changes the whole part, and a
 large part may hold much although each of its places holds little. A large part also moves a network
@@ -6,55 +6,36 @@ more, so that even a map of random numbers follows to a degree. That is why ther
 each correlation: the same maps, each laid over another image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from milr.evaluation.localisation import part_means
-from milr.evaluation.statistics import rank_correlation
 
 DEALS = 10
 
 
-def part_sums(maps: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
-    """What maps (B, H, W) hold on each part: (B, P) float64, NaN where an image lacks it.
-
-    labels: (B, h, w) integers, an index into names. Signs count.
-    """
-    means = mean_on_parts(maps, labels, names)
-    areas = torch.stack([(labels == index).sum((1, 2)) for index in range(len(names))], dim=1)
-    return means * areas
-
-
 def mean_on_parts(maps: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
-    """The mean of maps on each part, as `part_sums`: what a place of the part holds."""
+    """Mean of maps (B, H, W) on each part: (B, P) float64, NaN where an image lacks it.
+
+    labels: (B, h, w) integers, an index into names. Signs count. Times `areas`, it is the sum.
+    """
     return torch.stack(list(part_means(maps, labels, names).values()), dim=1)
 
 
-def following(held: Tensor, effects: Tensor) -> Tensor:
-    """Rank correlation over the parts of each image of what its map holds with the effects: (B,).
-
-    held: (B, P), as the functions above give it; effects: (P, B), what exchanging each part did. 0
-    for an image on which either is constant: such a map follows nothing.
-    """
-    found = rank_correlation(held.numpy(), effects.T.double().numpy())
-    return torch.from_numpy(np.nan_to_num(found))
+def areas(labels: Tensor, names: Sequence[str]) -> Tensor:
+    """How many pixels each part has: (B, P)."""
+    return torch.stack([(labels == index).sum((1, 2)) for index in range(len(names))], dim=1)
 
 
-def null(
-    maps: Tensor,
-    labels: Tensor,
-    names: Sequence[str],
-    effects: Tensor,
-    hold: Callable[..., Tensor] = part_sums,
-    seed: int = 0,
-) -> Tensor:
-    """`following` with each image's map replaced by another image's, mean over `DEALS` deals: (B,).
+def dealt(maps: Tensor, labels: Tensor, names: Sequence[str], seed: int = 0) -> Tensor:
+    """`mean_on_parts` of maps that are laid over other images, `DEALS` times: (DEALS, B, P).
 
-    What is left is what the method would get by knowing where birds usually sit and how large
-    their parts are. Raises ValueError for fewer than two images.
+    For a null: what is left is what a method would get by knowing where birds usually sit and how
+    large their parts are. Raises ValueError for fewer than two images.
     """
     if len(maps) < 2:
         raise ValueError(f"{len(maps)} map; give two or more, so that they can be dealt out anew")
@@ -63,10 +44,32 @@ def null(
     for _ in range(DEALS):
         # Along a random ring, so that no image gets its own.
         ring = torch.from_numpy(draw.permutation(len(maps)))
-        dealt = torch.empty_like(maps)
-        dealt[ring] = maps[ring.roll(1)]
-        found.append(following(hold(dealt, labels, names), effects))
-    return torch.stack(found).mean(0)
+        other = torch.empty_like(maps)
+        other[ring] = maps[ring.roll(1)]
+        found.append(mean_on_parts(other, labels, names))
+    return torch.stack(found)
+
+
+def following(held: Tensor, effects: Tensor) -> Tensor:
+    """Rank correlation over all parts of all images together of what maps hold with the effects.
+
+    held: (B, P), NaN for parts that are not there; effects: (P, B), what exchanging each part did.
+    Returns (B,), what each image adds: their mean is Spearman's correlation, so that images can be
+    drawn again (the ranks stay those of all). 0 if either is constant.
+    """
+    a, b = _both(held, effects)
+    a, b = (_ranks(values.reshape(1, -1)).reshape(values.shape) for values in (a, b))
+    norm = np.sqrt(np.nansum(a * a) * np.nansum(b * b))
+    together = np.nansum(a * b, axis=1) * len(a)
+    return torch.from_numpy(together / norm if norm > 0 else np.zeros(len(a)))
+
+
+def following_within(held: Tensor, effects: Tensor) -> Tensor:
+    """The same over the parts of each image on its own: (B,) correlations."""
+    a, b = (_ranks(values) for values in _both(held, effects))
+    norm = np.sqrt(np.nansum(a * a, axis=1) * np.nansum(b * b, axis=1))
+    together = np.nansum(a * b, axis=1)
+    return torch.from_numpy(np.divide(together, norm, out=np.zeros_like(norm), where=norm > 0))
 
 
 def spared(moved: Tensor, decided: Tensor) -> Tensor:
@@ -76,3 +79,14 @@ def spared(moved: Tensor, decided: Tensor) -> Tensor:
     all movement of an image's representation, minus its share of all movement of the decision.
     """
     return moved / moved.sum(0) - decided / decided.sum(0)
+
+
+def _both(held: Tensor, effects: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    a = held.double().numpy()
+    return a, np.where(np.isnan(a), np.nan, effects.T.double().numpy())
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Of each row, centred; NaN stays NaN."""
+    ranks = stats.rankdata(values, axis=1, nan_policy="omit")
+    return ranks - np.nanmean(ranks, axis=1, keepdims=True)

@@ -47,14 +47,13 @@ PHOTOGRAPHS = {
     "box": Measure("energy in the box"),
     "heat_ratio": Measure("effective heat ratio"),
     "pointing": Measure("peak in the box"),
-    "distance": Measure("distance from nearest part", larger=False),
+    "distance": Measure("distance from the nearest part", larger=False),
 }
 EFFECTS = {
     "decision": Measure("follows the decision"),
     "representation": Measure("follows the representation"),
     "spared": Measure("follows what is spared"),
 }
-HELD = {"": effects.part_sums, "_mean": effects.mean_on_parts}
 REMOVALS = {
     **{f"keep_{round(100 * s)}": Measure(f"keep {s:.0%}") for s in CHOSEN},
     **{f"drop_{round(100 * s)}": Measure(f"drop {s:.0%}", larger=False) for s in CHOSEN},
@@ -127,17 +126,26 @@ def exchanged(
 
 
 def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
-    """How far maps follow what exchanges did, and beside each its null.
+    """How far maps follow what exchanges did, and beside each its null ("..._null").
 
-    By the sum on a part and, with "_mean" in the name, by the mean there.
+    By a map's sum on a part, over all parts of all images; with "_mean", by its mean there; with
+    "_within", by the sum, over the parts of each image on its own.
     """
+    means = effects.mean_on_parts(maps, labels, found.parts)
+    others = effects.dealt(maps, labels, found.parts)
+    area = effects.areas(labels, found.parts)
+    ways = {
+        "": (effects.following, area),
+        "_mean": (effects.following, torch.ones_like(area)),
+        "_within": (effects.following_within, area),
+    }
     table = {}
-    for ending, hold in HELD.items():
-        held = hold(maps, labels, found.parts)
+    for ending, (follow, size) in ways.items():
         for name in EFFECTS:
             effect = getattr(found, name)
-            table[name + ending] = effects.following(held, effect)
-            table[f"{name}{ending}_null"] = effects.null(maps, labels, found.parts, effect, hold)
+            table[name + ending] = follow(means * size, effect)
+            null = torch.stack([follow(other * size, effect) for other in others])
+            table[f"{name}{ending}_null"] = null.mean(0)
     return table
 
 

@@ -1,9 +1,11 @@
 """Maps against effects that were made up, so that the correlation is known."""
 
+import numpy as np
 import pytest
 import torch
 
 from milr.evaluation import effects
+from milr.evaluation.statistics import rank_correlation
 
 NAMES = ("background", "head", "wing", "tail")
 
@@ -19,7 +21,7 @@ EFFECTS = torch.tensor([0.1, 3.0, 2.0, 0.5])[:, None].expand(-1, 4)
 
 
 def held(maps, labels):
-    return effects.part_sums(maps, labels, NAMES)
+    return effects.mean_on_parts(maps, labels, NAMES) * effects.areas(labels, NAMES)
 
 
 def perfect(labels):
@@ -27,46 +29,67 @@ def perfect(labels):
 
 
 def test_a_part_holds_the_sum_of_its_pixels(labels):
-    held = effects.part_sums(perfect(labels), labels, NAMES)
-    assert held.tolist() == [pytest.approx([0.3, 9.0, 6.0, 1.5])] * 4
+    assert held(perfect(labels), labels).tolist() == [pytest.approx([0.3, 9.0, 6.0, 1.5])] * 4
 
 
 def test_a_map_of_the_effects_follows_them_wholly(labels):
-    found = effects.following(held(perfect(labels), labels), EFFECTS)
+    found = effects.following_within(held(perfect(labels), labels), EFFECTS)
     assert found.tolist() == pytest.approx([1] * 4)
-    less = effects.following(held(-perfect(labels), labels), EFFECTS)
+    less = effects.following_within(held(-perfect(labels), labels), EFFECTS)
     assert less.tolist() == pytest.approx([-1] * 4)
 
 
 def test_a_constant_map_follows_nothing(labels):
-    assert effects.following(held(torch.ones(4, 4, 3), labels), EFFECTS).tolist() == [0] * 4
+    assert effects.following_within(held(torch.ones(4, 4, 3), labels), EFFECTS).tolist() == [0] * 4
 
 
 def test_a_part_that_an_image_lacks_is_left_out(labels):
     lacking = labels.clone()
     lacking[lacking == 3] = 0
-    found = effects.following(held(perfect(lacking), lacking), EFFECTS)
+    found = effects.following_within(held(perfect(lacking), lacking), EFFECTS)
     assert found.tolist() == pytest.approx([1] * 4)
 
 
+def null(maps, labels):
+    found = [effects.following_within(one, EFFECTS) for one in effects.dealt(maps, labels, NAMES)]
+    return torch.stack(found).mean(0)
+
+
 def test_maps_of_other_images_follow_less(labels):
-    null = effects.null(perfect(labels), labels, NAMES, EFFECTS)
-    assert null.mean() < 0.2
+    assert null(perfect(labels), labels).mean() < 0.2
     # Where all images look alike the null is as good as the map.
     same = labels[:1].expand(4, -1, -1)
-    assert effects.null(perfect(same), same, NAMES, EFFECTS).tolist() == pytest.approx([1] * 4)
+    assert null(perfect(same), same).tolist() == pytest.approx([1] * 4)
+
+
+def test_the_correlation_is_spearman_s_with_ties():
+    draw = np.random.default_rng(0)
+    a, b = draw.integers(0, 4, (5, 7)).astype(float), draw.normal(size=(5, 7))
+    a[1, 3] = np.nan
+    found = effects.following_within(torch.from_numpy(a), torch.from_numpy(b.T))
+    assert found.tolist() == pytest.approx(rank_correlation(a, b).tolist())
+
+
+def test_all_parts_of_all_images_together_are_one_ranking():
+    draw = np.random.default_rng(1)
+    a, b = draw.normal(size=(6, 5)), draw.normal(size=(6, 5))
+    a[2, 0] = np.nan
+    found = effects.following(torch.from_numpy(a), torch.from_numpy(b.T))
+    expected = rank_correlation(a.reshape(-1), b.reshape(-1))
+    assert found.shape == (6,) and float(found.mean()) == pytest.approx(float(expected))
+    assert effects.following(torch.ones(6, 5), torch.from_numpy(b.T)).tolist() == [0] * 6
 
 
 def test_a_large_part_holds_more_in_sum_and_not_in_the_mean():
     labels = torch.tensor([[[0, 0, 0], [1, 2, 3]]])
     even = torch.ones(1, 2, 3)
-    assert effects.part_sums(even, labels, NAMES).tolist() == [[3, 1, 1, 1]]
+    assert held(even, labels).tolist() == [[3, 1, 1, 1]]
     assert effects.mean_on_parts(even, labels, NAMES).tolist() == [[1, 1, 1, 1]]
 
 
 def test_one_image_has_no_other():
     with pytest.raises(ValueError, match="two or more"):
-        effects.null(torch.ones(1, 4, 3), torch.zeros(1, 4, 3).long(), NAMES, EFFECTS[:, :1])
+        effects.dealt(torch.ones(1, 4, 3), torch.zeros(1, 4, 3).long(), NAMES)
 
 
 def test_spared_parts_move_the_representation_alone():
