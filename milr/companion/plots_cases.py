@@ -1,5 +1,6 @@
 """Figures of the patent's cases: a map beside its picture, and one picture's maps side by side."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -76,7 +77,7 @@ def _rows(rows: Mapping[str, Sequence[np.ndarray]], scale: ScalarMappable, units
             bottom = height - (line + 1) * side
             middle = (bottom + side / 2) / height
             text = {"ha": "right", "va": "center", "fontsize": 9}
-            figure.text((LABEL - 0.07) / WIDE, middle, name, **text)
+            figure.text((LABEL - 0.07) / WIDE, middle, textwrap.fill(name, 12), **text)
             for column, picture in enumerate(pictures):
                 left = LABEL + column * side
                 inner = side - GAP

@@ -124,7 +124,9 @@ def _fit(fabric: Fabric, settings: Training, way: str, images: ImageSet, keep) -
         history["seconds"].append(time.monotonic() - began)
         if step + 1 in keep:
             kept[step + 1] = _state(learner)
-    return {"network": _state(learner), "kept": kept, "history": history}
+    # The same tensors if the last step is kept: they are then written once.
+    last = kept.get(settings.steps) or _state(learner)
+    return {"network": last, "kept": kept, "history": history}
 
 
 def _prepare(fabric: Fabric, settings: Training, way: str, classes: int):

@@ -24,7 +24,8 @@ def test_a_triptych_has_overlay_heat_map_and_original_below_each_other():
 
 def test_rows_that_are_compared_share_a_scale():
     same = np.ones((3, 4, 4))
-    figure = plots.compared(IMAGES, {"strong": 2 * same, "weak": 0.2 * same})
+    figure = plots.compared(IMAGES, {"strong": 2 * same, "self-supervised": 0.2 * same})
+    assert figure.texts[2].get_text() == "self-\nsupervised"
     strong, weak = (figure.axes[i].images[0].get_array() for i in (3, 6))
     grey = IMAGES[0].mean(0)[..., None] / 255 * 0.75 + 0.25
     assert np.abs(weak - grey).mean() < np.abs(strong - grey).mean()
