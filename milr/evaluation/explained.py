@@ -17,6 +17,7 @@ from milr.maps import Maps
 
 KINDS = ("total", "decision", "capacity", "redundant")
 RESAMPLES = 1000
+CHUNK = 50
 
 Table = Sequence[Sequence[Mapping[str, Ratio]]]  # networks, explainers of each, measures
 
@@ -54,21 +55,42 @@ def measures(maps: Maps, masks: Mapping[str, Tensor]) -> dict[str, Ratio]:
     """
     size = next(iter(masks.values())).shape[-2:]
     sharp = maps.resized(tuple(size))
+    values = torch.stack([getattr(sharp, kind) for kind in KINDS], -1).flatten(1, 2).double()
+    regions = torch.stack([mask.float() for mask in masks.values()], 1).flatten(2)
+    chunks = zip(values.split(CHUNK), regions.split(CHUNK), strict=True)
+    sums = zip(*(_sums(*chunk) for chunk in chunks), strict=True)
+    there, positive, pointed, area = (torch.cat(parts) for parts in sums)
+    everywhere, positive_everywhere = values.mean(1), values.clamp(min=0).mean(1)
+    one = torch.ones(len(values), dtype=torch.float64)
     found = {}
-    for region, mask in masks.items():
-        for kind in KINDS:
-            values = getattr(sharp, kind)
-            found[f"{kind}.energy.{region}"] = localisation.lift(values.clamp(min=0), mask)
-            found[f"{kind}.lift.{region}"] = localisation.lift(values, mask)
-            found[f"{kind}.bits.{region}"] = _mean(values, mask)
-            pointed = localisation.pointing(values, mask)
-            found[f"{kind}.pointing.{region}"] = Ratio(pointed, torch.ones_like(pointed))
-        found[f"redundant.share.{region}"] = Ratio(
-            _sum(sharp.redundant, mask), _sum(sharp.total, mask)
-        )
+    for r, region in enumerate(masks):
+        for k, kind in enumerate(KINDS):
+            spread, positive_spread = everywhere[:, k], positive_everywhere[:, k]
+            found[f"{kind}.energy.{region}"] = Ratio(
+                positive[:, r, k], positive_spread * area[:, r]
+            )
+            found[f"{kind}.lift.{region}"] = Ratio(there[:, r, k], spread * area[:, r])
+            found[f"{kind}.bits.{region}"] = Ratio(there[:, r, k], area[:, r])
+            found[f"{kind}.pointing.{region}"] = Ratio(pointed[:, r, k], one)
+        total, redundant = (there[:, r, KINDS.index(kind)] for kind in ("total", "redundant"))
+        found[f"redundant.share.{region}"] = Ratio(redundant, total)
     negative = (maps.redundant < 0).double().mean((1, 2))
-    found["redundant.negative"] = Ratio(negative, torch.ones_like(negative))
+    found["redundant.negative"] = Ratio(negative, one)
     return found
+
+
+def _sums(values: Tensor, regions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of values (B, pixels, kinds) on regions (B, R, pixels): what lies there, its positive part,
+    where the largest value lies, all (B, R, kinds), and the areas (B, R).
+
+    One product for all: thousands of small sums, each with large intermediates, would tear the
+    memory into holes.
+    """
+    largest = (values == values.amax(1, keepdim=True)).double()
+    largest = largest / largest.sum(1, keepdim=True)
+    weights = regions.double()
+    inside = (weights >= 0.5).double()
+    return weights @ values, weights @ values.clamp(min=0), inside @ largest, weights.sum(2)
 
 
 def nearness(maps: Tensor, parts: Tensor, size: tuple[int, int]) -> Ratio:
@@ -117,14 +139,6 @@ def _holding(found: Interval) -> Interval:
     """A percentile interval of a ratio can miss its value by a hair, with few images."""
     low, high = min(found.low, found.value), max(found.high, found.value)
     return Interval(found.value, low, high, found.level)
-
-
-def _sum(values: Tensor, mask: Tensor) -> Tensor:
-    return (values.double() * mask).sum((1, 2))
-
-
-def _mean(values: Tensor, mask: Tensor) -> Ratio:
-    return Ratio(_sum(values, mask), mask.double().sum((1, 2)))
 
 
 def _nearest(distances: Tensor) -> Tensor:
