@@ -121,22 +121,22 @@ def standing(
     method: str, scores: Mapping[str, Score], larger: bool, resamples: Resamples
 ) -> Standing | None:
     """Is a method the first, or can it not be told from it? None for one without a score."""
-    first = best(scores, larger, resamples)
-    found = resamples.difference(scores[method], scores[first])
-    if found is None or resamples.interval(scores[method]) is None:
-        return None
-    return Standing(first, found, method == first or 0 in found.difference)
+    return _against(method, best(scores, larger, resamples), scores, resamples)
 
 
 def marks(scores: Mapping[str, Score], larger: bool, resamples: Resamples) -> dict[str, str]:
     """ "best" for the first, "tied" for who cannot be told from it, "" for all others."""
-    found = {}
-    for name in scores:
-        place = standing(name, scores, larger, resamples)
-        found[name] = "" if place is None else "best" if place.first == name else "tied"
-        if place is not None and not place.within:
-            found[name] = ""
-    return found
+    first = best(scores, larger, resamples)
+    places = {name: _against(name, first, scores, resamples) for name in scores}
+    within = {name: place is not None and place.within for name, place in places.items()}
+    return {name: "best" if name == first else "tied" if within[name] else "" for name in scores}
+
+
+def _against(method: str, first: str, scores, resamples: Resamples) -> Standing | None:
+    found = resamples.difference(scores[method], scores[first])
+    if found is None or resamples.interval(scores[method]) is None:
+        return None
+    return Standing(first, found, method == first or 0 in found.difference)
 
 
 def _pair(found: Ratio | Tensor) -> tuple[np.ndarray, np.ndarray]:
