@@ -14,7 +14,8 @@ def replace_file(path: Path, fill: Callable) -> None:
     Raises OSError if the disk refuses it; the former file, if any, is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
+    # Of this process alone: two that write the same file must not take each other's away.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
             try:

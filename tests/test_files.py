@@ -41,3 +41,16 @@ def test_a_lock_is_held_until_its_holder_dies(tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert not files.is_held(path)
+
+
+def test_two_processes_that_write_the_same_file_leave_a_whole_one(tmp_path):
+    """Each renames its own temporary; with a common one, one of them would find it gone."""
+    script = (
+        "import sys; from pathlib import Path; from milr.files import replace_text\n"
+        "for _ in range(200): replace_text(Path(sys.argv[1]), sys.argv[2] * 1000)"
+    )
+    path = tmp_path / "shared.json"
+    started = [subprocess.Popen([sys.executable, "-c", script, path, x]) for x in "ab"]
+    assert [process.wait() for process in started] == [0, 0]
+    assert set(path.read_text()) in ({"a"}, {"b"}) and len(path.read_text()) == 1000
+    assert list(tmp_path.iterdir()) == [path]
