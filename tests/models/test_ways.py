@@ -1,11 +1,13 @@
 """Three ways of learning, and what is made of their networks, on images of plain colours."""
 
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
 from torch.nn import functional
 
+from milr.data.episodes import batches_by_class
 from milr.data.images import ImageSet, normalise
 from milr.models import fitted, ways
 from milr.models.classifier import Classifier, CrossEntropy, correct, held_out
@@ -13,7 +15,7 @@ from milr.models.explainers import Explaining
 from milr.models.learner import episodes
 from milr.models.prototypical import PrototypicalNetwork
 from milr.models.settings import Training
-from milr.models.settle import settle
+from milr.models.settle import BATCHES, settle
 
 TINY = Training(
     steps=4, ways=4, per_class=4, warmup=2, lr=1e-3, device="cpu", size=32, precision="32-true",
@@ -117,17 +119,22 @@ def test_an_unknown_way_or_step_is_refused(colours):
         ways.train(TINY, "episodic", colours, keep=[5])
 
 
-@pytest.mark.parametrize("network", [Classifier(6), PrototypicalNetwork()])
-def test_a_settled_network_has_fitting_moments_and_temperature(colours, network):
+@pytest.mark.parametrize("make", [lambda: Classifier(6), PrototypicalNetwork])
+def test_a_settled_network_has_fitting_moments_and_temperature(colours, make):
+    torch.manual_seed(0)
+    network = make()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found = settle(network, TINY, colours)
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())
     assert found.conv1.weight.equal(network.conv1.weight) and not found.training
     assert not found.bn1.running_mean.equal(network.bn1.running_mean)
-    rows = torch.arange(8)[:4] + 8 * torch.arange(4)[:, None]
+    drawn = batches_by_class(colours.targets, TINY.ways, TINY.per_class, TINY.seed)
     with torch.no_grad():
-        e = found(normalise(colours.images[rows.flatten()])).unflatten(0, (4, 4))
-        losses = [_loss(found, e, factor) for factor in (0.2, 1.0, 5.0)]
+        seen = [
+            found(normalise(colours.images[indices])).unflatten(0, (TINY.ways, -1))
+            for indices in islice(drawn, BATCHES)
+        ]
+        losses = [sum(_loss(found, e, factor) for e in seen) for factor in (0.2, 1.0, 5.0)]
     assert losses[1] < losses[0] and losses[1] < losses[2]
 
 
