@@ -51,25 +51,29 @@ def dealt(maps: Tensor, labels: Tensor, names: Sequence[str], seed: int = 0) -> 
 
 
 def following(held: Tensor, effects: Tensor) -> Tensor:
-    """Rank correlation over all parts of all images together of what maps hold with the effects.
+    """Rank correlation over the parts of each image of what its map holds with the effects: (B,).
 
     held: (B, P), NaN for parts that are not there; effects: (P, B), what exchanging each part did.
-    Returns (B,), what each image adds: their mean is Spearman's correlation, so that images can be
-    drawn again (the ranks stay those of all). 0 if either is constant.
+    0 for an image on which either is constant: such a map follows nothing.
+    """
+    a, b = (_ranks(values) for values in _both(held, effects))
+    norm = np.sqrt(np.nansum(a * a, axis=1) * np.nansum(b * b, axis=1))
+    together = np.nansum(a * b, axis=1)
+    return torch.from_numpy(np.divide(together, norm, out=np.zeros_like(norm), where=norm > 0))
+
+
+def following_pooled(held: Tensor, effects: Tensor) -> Tensor:
+    """The same over all parts of all images together, as (B,), what each image adds.
+
+    Their mean is Spearman's correlation, so that images can be drawn again (the ranks stay those of
+    all). It rewards maps that are strong as a whole on images where every exchange does much, as
+    where the network is unsure: gradients of a log-probability are, wherever they lie.
     """
     a, b = _both(held, effects)
     a, b = (_ranks(values.reshape(1, -1)).reshape(values.shape) for values in (a, b))
     norm = np.sqrt(np.nansum(a * a) * np.nansum(b * b))
     together = np.nansum(a * b, axis=1) * len(a)
     return torch.from_numpy(together / norm if norm > 0 else np.zeros(len(a)))
-
-
-def following_within(held: Tensor, effects: Tensor) -> Tensor:
-    """The same over the parts of each image on its own: (B,) correlations."""
-    a, b = (_ranks(values) for values in _both(held, effects))
-    norm = np.sqrt(np.nansum(a * a, axis=1) * np.nansum(b * b, axis=1))
-    together = np.nansum(a * b, axis=1)
-    return torch.from_numpy(np.divide(together, norm, out=np.zeros_like(norm), where=norm > 0))
 
 
 def spared(moved: Tensor, decided: Tensor) -> Tensor:

@@ -128,23 +128,25 @@ def exchanged(
 def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
     """How far maps follow what exchanges did, and beside each its null ("..._null").
 
-    By a map's sum on a part, over all parts of all images; with "_mean", by its mean there; with
-    "_within", by the sum, over the parts of each image on its own.
+    By a map's sum on a part, over the parts of each image on its own; with "_size", by the sum of
+    its values without their signs; with "_mean", by its mean there; with "_pooled", by the sum,
+    over all parts of all images together.
     """
-    means = effects.mean_on_parts(maps, labels, found.parts)
-    others = effects.dealt(maps, labels, found.parts)
     area = effects.areas(labels, found.parts)
     ways = {
-        "": (effects.following, area),
-        "_mean": (effects.following, torch.ones_like(area)),
-        "_within": (effects.following_within, area),
+        "": (maps, effects.following, area),
+        "_size": (maps.abs(), effects.following, area),
+        "_mean": (maps, effects.following, torch.ones_like(area)),
+        "_pooled": (maps, effects.following_pooled, area),
     }
     table = {}
-    for ending, (follow, size) in ways.items():
+    for ending, (values, follow, size) in ways.items():
+        held = effects.mean_on_parts(values, labels, found.parts) * size
+        others = effects.dealt(values, labels, found.parts) * size
         for name in EFFECTS:
             effect = getattr(found, name)
-            table[name + ending] = follow(means * size, effect)
-            null = torch.stack([follow(other * size, effect) for other in others])
+            table[name + ending] = follow(held, effect)
+            null = torch.stack([follow(other, effect) for other in others])
             table[f"{name}{ending}_null"] = null.mean(0)
     return table
 

@@ -119,6 +119,9 @@ def test_a_map_of_the_effects_follows_the_decision(one):
     table = measures.against_effects(effect[:, 0][labels.long()], labels, found)
     assert table["decision_mean"].tolist() == pytest.approx([1] * 4)
     assert table["decision_mean_null"].mean() < 0.5
+    negative = measures.against_effects(-effect[:, 0][labels.long()], labels, found)
+    assert negative["decision_mean"].tolist() == pytest.approx([-1] * 4)
+    assert torch.equal(negative["decision_size"], table["decision_size"])
     assert found.used(2) == ["wing", "tail"]
 
 

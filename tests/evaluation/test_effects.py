@@ -33,25 +33,25 @@ def test_a_part_holds_the_sum_of_its_pixels(labels):
 
 
 def test_a_map_of_the_effects_follows_them_wholly(labels):
-    found = effects.following_within(held(perfect(labels), labels), EFFECTS)
+    found = effects.following(held(perfect(labels), labels), EFFECTS)
     assert found.tolist() == pytest.approx([1] * 4)
-    less = effects.following_within(held(-perfect(labels), labels), EFFECTS)
+    less = effects.following(held(-perfect(labels), labels), EFFECTS)
     assert less.tolist() == pytest.approx([-1] * 4)
 
 
 def test_a_constant_map_follows_nothing(labels):
-    assert effects.following_within(held(torch.ones(4, 4, 3), labels), EFFECTS).tolist() == [0] * 4
+    assert effects.following(held(torch.ones(4, 4, 3), labels), EFFECTS).tolist() == [0] * 4
 
 
 def test_a_part_that_an_image_lacks_is_left_out(labels):
     lacking = labels.clone()
     lacking[lacking == 3] = 0
-    found = effects.following_within(held(perfect(lacking), lacking), EFFECTS)
+    found = effects.following(held(perfect(lacking), lacking), EFFECTS)
     assert found.tolist() == pytest.approx([1] * 4)
 
 
 def null(maps, labels):
-    found = [effects.following_within(one, EFFECTS) for one in effects.dealt(maps, labels, NAMES)]
+    found = [effects.following(one, EFFECTS) for one in effects.dealt(maps, labels, NAMES)]
     return torch.stack(found).mean(0)
 
 
@@ -66,7 +66,7 @@ def test_the_correlation_is_spearman_s_with_ties():
     draw = np.random.default_rng(0)
     a, b = draw.integers(0, 4, (5, 7)).astype(float), draw.normal(size=(5, 7))
     a[1, 3] = np.nan
-    found = effects.following_within(torch.from_numpy(a), torch.from_numpy(b.T))
+    found = effects.following(torch.from_numpy(a), torch.from_numpy(b.T))
     assert found.tolist() == pytest.approx(rank_correlation(a, b).tolist())
 
 
@@ -74,10 +74,18 @@ def test_all_parts_of_all_images_together_are_one_ranking():
     draw = np.random.default_rng(1)
     a, b = draw.normal(size=(6, 5)), draw.normal(size=(6, 5))
     a[2, 0] = np.nan
-    found = effects.following(torch.from_numpy(a), torch.from_numpy(b.T))
+    found = effects.following_pooled(torch.from_numpy(a), torch.from_numpy(b.T))
     expected = rank_correlation(a.reshape(-1), b.reshape(-1))
     assert found.shape == (6,) and float(found.mean()) == pytest.approx(float(expected))
-    assert effects.following(torch.ones(6, 5), torch.from_numpy(b.T)).tolist() == [0] * 6
+    assert effects.following_pooled(torch.ones(6, 5), torch.from_numpy(b.T)).tolist() == [0] * 6
+
+
+def test_pooling_rewards_a_map_that_is_strong_where_all_effects_are():
+    sure, unsure = torch.tensor([[0.1, 0.2, 0.3]]), torch.tensor([[3.0, 2.0, 1.0]])
+    done = torch.cat([sure, unsure])
+    wrong_places = torch.cat([sure.flip(1), unsure.flip(1)])
+    assert effects.following(wrong_places, done.T).tolist() == pytest.approx([-1, -1])
+    assert effects.following_pooled(wrong_places, done.T).mean() > 0.5
 
 
 def test_a_large_part_holds_more_in_sum_and_not_in_the_mean():
