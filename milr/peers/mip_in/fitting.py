@@ -1,0 +1,121 @@
+"""Train an inverse network, layer by layer from the prediction down, on reconstruction alone."""
+
+import math
+import time
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from milr import taps
+from milr.peers.mip_in.layers import Gate, indicator
+from milr.peers.mip_in.network import InverseNetwork
+
+
+class Fitted(NamedTuple):
+    """How a layer's training went: its name, the loss of each step, and seconds."""
+
+    name: str
+    losses: list[float]
+    seconds: float
+
+
+def fit(
+    network: InverseNetwork,
+    model: nn.Module,
+    images: Tensor,
+    gate: Gate = indicator,
+    *,
+    steps: int = 300,
+    batch: int = 64,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+) -> list[Fitted]:
+    """Fit the layers, the top one first, to images (n, ...) as the model takes them.
+
+    Layer l learns to make X_l, the features before its stage, of the signal after it: the mean of
+    ||X_l - g(S_{l+1})||^2 by Adam, whose rate falls to 0 along a cosine. Then it makes the signals
+    that the next layer learns from, through the gate: with `indicator` those of the local signal,
+    with `open_gate` those of the global one. The model stays as it is.
+    Raises ValueError for fewer than two images, and FloatingPointError if a loss is not finite.
+    """
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} image to learn from; give two or more, better hundreds")
+    features = features_of(network, model, images)
+    signal = network.prediction(features["prediction"])
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for layer in reversed(network.layers):
+        began = time.perf_counter()
+        losses = []
+        parameters = list(layer.parameters())
+        optimizer = torch.optim.Adam(parameters, lr=learning_rate) if parameters else None
+        for step in range(steps if parameters else 0):
+            rows = torch.randint(len(images), (batch,), generator=generator)
+            some = {key: value[rows] for key, value in features.items()}
+            loss = F.mse_loss(layer(signal[rows], some, gate), some[layer.stage.key])
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss of layer {layer.stage.name!r} became {float(loss)}; lower "
+                    f"learning_rate (now {learning_rate}), or look for images that are not finite"
+                )
+            optimizer.param_groups[0]["lr"] = learning_rate * _share(step, steps)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        signal = _next(layer, signal, features, gate, batch)
+        found.append(Fitted(layer.stage.name, losses, time.perf_counter() - began))
+    network.requires_grad_(False)
+    return found[::-1]
+
+
+@torch.no_grad()
+def explained(
+    network: InverseNetwork, model: nn.Module, images: Tensor, gate: Gate = indicator
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """How much of the features before each stage is reconstructed from the signal after it.
+
+    Returns layer -> what each image (B,) adds to the variance that is explained and to all of it,
+    as `statistics.ratio_interval` takes them: their sums' ratio is 1 - error / variance, and 0 for
+    the mean over these images. The reconstruction is that of the training, before the gate.
+    """
+    features = features_of(network, model, images)
+    signal = network.prediction(features["prediction"])
+    found = {}
+    for layer in reversed(network.layers):
+        wanted = features[layer.stage.key]
+        made = layer(signal, features, gate)
+        spread = (wanted - wanted.mean(0)).square().flatten(1).sum(1).double()
+        error = (wanted - made).square().flatten(1).sum(1).double()
+        found[layer.stage.name] = (spread - error, spread)
+        signal = made * gate(wanted) if layer.stage.gated else made
+    return dict(reversed(found.items()))
+
+
+@torch.no_grad()
+def features_of(
+    network: InverseNetwork, model: nn.Module, images: Tensor, batch: int = 256
+) -> dict[str, Tensor]:
+    """What the model makes of images (n, ...), all that the inverse network needs, by key."""
+    reading = network.reading(model, images[:1])
+    device = taps.device_of(model)
+    parts = [reading.features(chunk.to(device)) for chunk in images.split(batch)]
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+@torch.no_grad()
+def _next(layer: nn.Module, signal: Tensor, features, gate: Gate, batch: int) -> Tensor:
+    """The signal before a fitted layer's stage, for all images."""
+    made = []
+    for start in range(0, len(signal), batch):
+        rows = slice(start, start + batch)
+        some = {key: value[rows] for key, value in features.items()}
+        lower = layer(signal[rows], some, gate)
+        made.append(lower * gate(some[layer.stage.key]) if layer.stage.gated else lower)
+    return torch.cat(made)
+
+
+def _share(step: int, steps: int) -> float:
+    return 0.5 + 0.5 * math.cos(math.pi * step / steps)

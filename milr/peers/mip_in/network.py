@@ -1,0 +1,119 @@
+"""The inverse network, the signals that it makes of a prediction, and its attribution."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from milr.peers.mip_in.layers import POOLING, Gate, indicator, invert
+from milr.peers.mip_in.reading import Reading, read
+from milr.peers.peer import Peer
+from milr.peers.targets import Target
+
+
+class InverseNetwork(nn.Module):
+    """As many layers as the model has stages; the lowest first, as in the model.
+
+    image:   (1, ...), an input, to learn the shapes from
+    down_to: a layer of the model: only what comes after it is inverted, and the lowest signal is
+             one of this layer's features; None for all, down to the image
+    pooling: how max-pooling is undone, "learned" or "switches"
+    prediction: what of the model's output (B, ...) is taken for the prediction Y
+
+    Until it is fitted, its weights mean nothing. Raises ValueError as `reading.read` does.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image: Tensor,
+        down_to: str | None = None,
+        *,
+        pooling: str = "learned",
+        prediction: Callable[[Tensor], Tensor] = nn.Identity(),
+        seed: int = 0,
+    ):
+        super().__init__()
+        if pooling not in POOLING:
+            raise ValueError(f"pooling is {pooling!r}; give one of {', '.join(POOLING)}")
+        self.down_to, self.prediction = down_to, prediction
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            stages = read(model, image, down_to).stages
+            self.layers = nn.ModuleList(invert(stage, pooling) for stage in stages)
+
+    @property
+    def names(self) -> list[str]:
+        """The model's layers that its own layers invert, the lowest first."""
+        return [layer.stage.name for layer in self.layers]
+
+    def reading(self, model: nn.Module, image: Tensor) -> Reading:
+        """Of a model with the same stages. Raises ValueError for another one."""
+        found = read(model, image, self.down_to)
+        mine, theirs = (
+            [(stage.kind, stage.given, stage.made) for stage in stages]
+            for stages in ([layer.stage for layer in self.layers], found.stages)
+        )
+        if mine != theirs:
+            raise ValueError(
+                f"the model has stages {theirs}, and the inverse network was made for {mine}; "
+                "make one for this model and these images"
+            )
+        return found
+
+    def down(
+        self, signal: Tensor, features: dict[str, Tensor], gate: Gate = indicator
+    ) -> list[Tensor]:
+        """The signal at the input of each stage, the lowest first, from one at the output.
+
+        This is the pseudocode of the method: from the top, each layer reconstructs what was before
+        its stage, and the gate closes where the model's activation was 0.
+        """
+        found = []
+        for layer in reversed(self.layers):
+            signal = layer(signal, features, gate)
+            if layer.stage.gated:
+                signal = signal * gate(features[layer.stage.key])
+            found.append(signal)
+        return found[::-1]
+
+
+@torch.no_grad()
+def signals(
+    network: InverseNetwork, model: nn.Module, images: Tensor, gate: Gate = indicator
+) -> list[Tensor]:
+    """The source signal at the input of every stage, the lowest first, of images (B, ...)."""
+    features = network.reading(model, images[:1]).features(images)
+    return network.down(network.prediction(features["prediction"]), features, gate)
+
+
+def attribution(
+    network: InverseNetwork,
+    model: nn.Module,
+    images: Tensor,
+    target: Target,
+    gate: Gate = indicator,
+) -> Tensor:
+    """What the weights alone make of the target, at the input of the lowest stage: (B, ...).
+
+    The target's gradient at the output is the direction that is asked, for `class_logit` the class
+    itself; it goes through the layers without their offsets, and with the images' gates.
+    """
+    with torch.no_grad():
+        features = network.reading(model, images[:1]).features(images)
+    outputs = features["prediction"].detach().requires_grad_()
+    with torch.enable_grad():
+        (asked,) = torch.autograd.grad(target(outputs).sum(), outputs)
+    with torch.no_grad():
+        lowest = network.down(asked, features, gate)[0]
+        # The layers are affine, so this leaves their weights' part.
+        return lowest - network.down(torch.zeros_like(asked), features, gate)[0]
+
+
+def mip_in_peer(network: InverseNetwork, name: str = "MIP-IN") -> Peer:
+    """A fitted inverse network as a peer: its attribution, summed over channels, signed."""
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        return attribution(network.to(images.device), model, images, target).sum(1)
+
+    return Peer(name, network.down_to or "input", "label", method, signed=True)
