@@ -1,0 +1,54 @@
+"""The network as a graph whose edges are links of information, and its communities."""
+
+from collections.abc import Sequence
+
+import networkx as nx
+import numpy as np
+
+Unit = tuple[int, int]  # layer, place in it
+
+
+def graph(links: Sequence[np.ndarray]) -> nx.Graph:
+    """All units as nodes (layer, place), and the links above 0 as edges with their `weight`."""
+    made = nx.Graph()
+    widths = [len(links[0]), *(one.shape[1] for one in links)]
+    made.add_nodes_from((layer, i) for layer, width in enumerate(widths) for i in range(width))
+    for layer, one in enumerate(links):
+        for i, k in zip(*np.nonzero(one > 0), strict=True):
+            made.add_edge((layer, int(i)), (layer + 1, int(k)), weight=float(one[i, k]))
+    return made
+
+
+def communities(made: nx.Graph) -> list[set[Unit]]:
+    """Groups of linked units that make modularity large (greedily), the largest group first.
+
+    Units without a link are of no group.
+    """
+    linked = made.subgraph([unit for unit, degree in made.degree() if degree])
+    if not linked.number_of_edges():
+        return []
+    found = nx.community.greedy_modularity_communities(linked, weight="weight")
+    return [set(one) for one in found]
+
+
+def modularity(made: nx.Graph) -> float:
+    """Of the communities: the share of weight within them, less what chance would put there.
+
+    0 for a graph without links.
+    """
+    found = communities(made)
+    if not found:
+        return 0.0
+    linked = made.subgraph(set().union(*found))
+    return nx.community.modularity(linked, found, weight="weight")
+
+
+def dealt_out(links: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    """The same links between the same layers, each at a random place of its own matrix."""
+    random = np.random.default_rng(seed)
+    return [random.permutation(one.ravel()).reshape(one.shape) for one in links]
+
+
+def dealt_modularity(links: Sequence[np.ndarray], draws: int, seed: int = 0) -> np.ndarray:
+    """Modularity (draws,) of the same links dealt out at random, communities found anew."""
+    return np.array([modularity(graph(dealt_out(links, seed + i))) for i in range(draws)])
