@@ -37,7 +37,10 @@ def shares(values: np.ndarray) -> np.ndarray:
 def ranked(values: np.ndarray, names: tuple[str, ...]) -> str:
     """Names from the largest value to the smallest, as "a > b > c", with = between equal ones."""
     order = np.argsort(-values, kind="stable")
-    signs = [" = " if np.isclose(*values[[i, j]]) else " > " for i, j in zip(order, order[1:])]
+    signs = [
+        " = " if np.isclose(*values[[i, j]]) else " > "
+        for i, j in zip(order, order[1:], strict=False)
+    ]
     return "".join(
         part for i, sign in zip(order, [*signs, ""], strict=True) for part in (names[i], sign)
     )

@@ -1,4 +1,4 @@
-"""Small classifiers of tables: layers of linear units with ReLU between, and what each unit says."""
+"""Small classifiers of tables, linear layers with ReLU between, and what each unit says."""
 
 import numpy as np
 import torch

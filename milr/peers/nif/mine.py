@@ -157,6 +157,6 @@ def _check(x, z) -> None:
     shapes = {len(one) for one in (*x, *z)}
     if len(shapes) > 1:
         raise ValueError(
-            f"the pairs have from {min(shapes)} to {max(shapes)} rows; row r of all of them must be "
+            f"the pairs have from {min(shapes)} to {max(shapes)} rows; row r of all must be "
             "of one sample, so give as many of each"
         )
