@@ -36,6 +36,13 @@ def threshold_units(
     return layers
 
 
+def drawn_network(widths: Sequence[int], seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights of -1, 0 and 1, and thresholds half way between sums, for `threshold_units`."""
+    random = np.random.default_rng(seed)
+    weights = [random.integers(-1, 2, (b, a)) for a, b in zip(widths, widths[1:], strict=False)]
+    return weights, [0.5 - (one.sum(1) > 0) for one in weights]
+
+
 def information(a: np.ndarray, b: np.ndarray, given: np.ndarray | None = None) -> float:
     """I(A; B | C) in nats of columns (n, columns)."""
     c = a[:, :0] if given is None else given

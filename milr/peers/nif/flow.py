@@ -111,12 +111,14 @@ def through(links: Sequence[np.ndarray]) -> list[np.ndarray]:
 def cut(values: np.ndarray, levels: int) -> np.ndarray:
     """Columns (n, units) as whole numbers: which of so many levels of about equal share.
 
-    Equal values are of one level, so that a unit that is often 0 has fewer.
+    Equal values are of one level, so that a unit that is often 0 has fewer. A column of no more
+    values than levels keeps them all.
     """
     found = np.empty(values.shape, np.int64)
     for i, column in enumerate(values.T):
+        distinct, place = np.unique(column, return_inverse=True)
         ends = np.unique(np.quantile(column, np.arange(1, levels) / levels))
-        found[:, i] = np.searchsorted(ends, column, "left")
+        found[:, i] = place if len(distinct) <= levels else np.searchsorted(ends, column, "left")
     return found
 
 
