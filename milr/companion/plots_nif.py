@@ -72,6 +72,7 @@ def climbing(curves: Mapping[str, np.ndarray], ceiling: float, name: str) -> Fig
 
 def beside_exact(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
     """Estimates over exact values in nats: {panel: {kind: (exact, estimated)}}; a diagonal."""
+    named = list(dict.fromkeys(kind for kinds in panels.values() for kind in kinds))
     with plt.style.context(STYLE):
         figure = Figure(figsize=(WIDE, 0.9 + WIDE / len(panels)))
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -79,13 +80,17 @@ def beside_exact(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]
             everything = np.concatenate([np.concatenate(pair) for pair in kinds.values()])
             ends = [min(0, everything.min()), everything.max()]
             axes.plot(ends, ends, color=INK, linewidth=1)
-            for mark, (kind, (true, estimated)) in zip(MARKS, kinds.items(), strict=False):
-                axes.plot(true, estimated, mark, markersize=4, alpha=0.7, label=kind)
+            for kind, (true, estimated) in kinds.items():
+                own = {"marker": MARKS[named.index(kind)], "color": _colour(named.index(kind))}
+                axes.plot(true, estimated, linestyle="", markersize=4, alpha=0.7, **own)
             axes.set(xlabel="exact, nats", title=title)
             axes.grid()
         grid[0].set_ylabel("estimate, nats")
-        handles, names = grid[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper center", ncols=4)
+        handles = [
+            Line2D([], [], color=_colour(i), marker=MARKS[i], linestyle="")
+            for i in range(len(named))
+        ]
+        figure.legend(handles, named, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -110,7 +115,7 @@ def bands(
         for axes in grid[:, 0]:
             axes.set_ylabel(label)
         handles, names = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper center", ncols=3)
+        figure.legend(handles, names, loc="outside upper center", ncols=2 + len(names) % 2)
     return figure
 
 
@@ -174,4 +179,6 @@ def _kinds(groups: Mapping[str, Sequence[set]]) -> list[tuple[int, str]]:
 
 
 def _colour(index: int) -> str:
-    return f"C{index % 7}"
+    """Of the style in use now: a name such as "C1" is looked up later, when that is another."""
+    palette = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    return palette[index % len(palette)]
