@@ -62,15 +62,21 @@ def estimate(
     return _read(weights, xs[:, some], zs[:, some]).numpy()
 
 
-def bound(weights: Sequence[Tensor], x: Tensor, z: Tensor, shifts: Sequence[int]) -> Tensor:
-    """Donsker-Varadhan (P,) of a batch x (P, n, D), z (P, n).
+def bound(
+    weights: Sequence[Tensor], x: Tensor, z: Tensor, shifts: Sequence[int], rows: int
+) -> Tensor:
+    """Donsker-Varadhan (P,) of a batch x (P, n, D), z (P, n) out of so many rows.
 
-    For the second mean each x stands beside the z's of other rows, `shifts` places further.
+    The second mean is over all pairs of the rows. Of these, one in `rows` is a row's own, and the
+    others are seen by way of the z's of rows `shifts` places further. Without its own, T could grow
+    there without end.
     """
     beside = torch.stack([z, *(z.roll(shift, 1) for shift in shifts)], 1)  # (P, S + 1, n)
     scores = score(weights, x, beside)
-    others = scores[:, 1:].flatten(1)
-    return scores[:, 0].mean(1) - (others.logsumexp(1) - math.log(others.shape[1]))
+    share = torch.full((len(shifts) + 1, 1), (1 - 1 / rows) / len(shifts))
+    share[0] = 1 / rows
+    pairs = (scores + (share / z.shape[1]).log()).flatten(1)
+    return scores[:, 0].mean(1) - pairs.logsumexp(1)
 
 
 def score(weights: Sequence[Tensor], x: Tensor, beside: Tensor) -> Tensor:
@@ -97,9 +103,10 @@ def rate_at(step: int, settings: Settings) -> float:
 
 def _train(weights: list[Tensor], x: Tensor, z: Tensor, settings: Settings) -> None:
     optimizer = torch.optim.AdamW(weights, settings.rate, weight_decay=DECAY)
-    for step, (rows, shifts) in enumerate(batches(x.shape[1], settings)):
+    count = x.shape[1]
+    for step, (rows, shifts) in enumerate(batches(count, settings)):
         optimizer.param_groups[0]["lr"] = rate_at(step, settings)
-        loss = -bound(weights, x[:, rows], z[:, rows], shifts).sum()
+        loss = -bound(weights, x[:, rows], z[:, rows], shifts, count).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

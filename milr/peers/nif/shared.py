@@ -33,10 +33,10 @@ def joint_supremum(
     optimizer = torch.optim.Adam(weights, settings.rate)
     curve = []
     for rows, shifts in mine.batches(len(xs), settings):
-        value = mine.bound(weights, whole[:, rows], end[:, rows], shifts)
+        value = mine.bound(weights, whole[:, rows], end[:, rows], shifts, len(xs))
         for j in range(i - 1):
             other = xs[rows, j].expand(count, -1)
-            value = value - beta * mine.bound(weights, alone[:, rows], other, shifts)
+            value = value - beta * mine.bound(weights, alone[:, rows], other, shifts, len(xs))
         optimizer.zero_grad()
         (-value.sum()).backward()
         optimizer.step()
