@@ -18,12 +18,19 @@ What the review leaves open, and how it is read here:
   their offsets, with the gates in between, applied to the direction in the output that is asked.
 - *Max-pooling* is undone by a layer that learns too, or puts values where the maxima were
   ("switches"). Mean pooling and residual blocks are undone by layers that learn.
-- *A map* is the sum over channels.
+- *A map* has the attribution's sizes, summed over channels, or, signed, its plain sum.
 """
 
 from milr.peers.mip_in.fitting import Fitted, explained, fit
 from milr.peers.mip_in.layers import indicator, open_gate
-from milr.peers.mip_in.network import InverseNetwork, attribution, mip_in_peer, signals
+from milr.peers.mip_in.network import (
+    InverseNetwork,
+    attribution,
+    features_of,
+    mip_in_peer,
+    signals,
+    signed_peer,
+)
 from milr.peers.mip_in.reading import Stage, read
 
 __all__ = [
@@ -32,10 +39,12 @@ __all__ = [
     "Stage",
     "attribution",
     "explained",
+    "features_of",
     "fit",
     "indicator",
     "mip_in_peer",
     "open_gate",
     "read",
     "signals",
+    "signed_peer",
 ]

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from milr import taps
 from milr.peers.mip_in.layers import Gate, indicator
-from milr.peers.mip_in.network import InverseNetwork
+from milr.peers.mip_in.network import InverseNetwork, features_of
 
 
 class Fitted(NamedTuple):
@@ -29,13 +28,14 @@ def fit(
     *,
     steps: int = 300,
     batch: int = 64,
-    learning_rate: float = 3e-3,
+    learning_rate: float = 0.1,
     seed: int = 0,
 ) -> list[Fitted]:
     """Fit the layers, the top one first, to images (n, ...) as the model takes them.
 
     Layer l learns to make X_l, the features before its stage, of the signal after it: the mean of
-    ||X_l - g(S_{l+1})||^2 by Adam, whose rate falls to 0 along a cosine. Then it makes the signals
+    ||X_l - g(S_{l+1})||^2 by Adam, whose rate is `learning_rate` by the root of the
+    number of values that a layer adds up, and falls to 0 along a cosine. Then it makes the signals
     that the next layer learns from, through the gate: with `indicator` those of the local signal,
     with `open_gate` those of the global one. The model stays as it is.
     Raises ValueError for fewer than two images, and FloatingPointError if a loss is not finite.
@@ -45,13 +45,14 @@ def fit(
     features = features_of(network, model, images)
     signal = network.prediction(features["prediction"])
     generator = torch.Generator().manual_seed(seed)
+    network.requires_grad_(True)
     found = []
     for layer in reversed(network.layers):
         began = time.perf_counter()
         losses = []
-        parameters = list(layer.parameters())
-        optimizer = torch.optim.Adam(parameters, lr=learning_rate) if parameters else None
-        for step in range(steps if parameters else 0):
+        learnable = any(True for _ in layer.parameters())
+        optimizer = torch.optim.Adam(_groups(layer, learning_rate)) if learnable else None
+        for step in range(steps if learnable else 0):
             rows = torch.randint(len(images), (batch,), generator=generator)
             some = {key: value[rows] for key, value in features.items()}
             loss = F.mse_loss(layer(signal[rows], some, gate), some[layer.stage.key])
@@ -60,7 +61,8 @@ def fit(
                     f"the loss of layer {layer.stage.name!r} became {float(loss)}; lower "
                     f"learning_rate (now {learning_rate}), or look for images that are not finite"
                 )
-            optimizer.param_groups[0]["lr"] = learning_rate * _share(step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = group["highest"] * _share(step, steps)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -95,17 +97,6 @@ def explained(
 
 
 @torch.no_grad()
-def features_of(
-    network: InverseNetwork, model: nn.Module, images: Tensor, batch: int = 256
-) -> dict[str, Tensor]:
-    """What the model makes of images (n, ...), all that the inverse network needs, by key."""
-    reading = network.reading(model, images[:1])
-    device = taps.device_of(model)
-    parts = [reading.features(chunk.to(device)) for chunk in images.split(batch)]
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-
-
-@torch.no_grad()
 def _next(layer: nn.Module, signal: Tensor, features, gate: Gate, batch: int) -> Tensor:
     """The signal before a fitted layer's stage, for all images."""
     made = []
@@ -115,6 +106,26 @@ def _next(layer: nn.Module, signal: Tensor, features, gate: Gate, batch: int) ->
         lower = layer(signal[rows], some, gate)
         made.append(lower * gate(some[layer.stage.key]) if layer.stage.gated else lower)
     return torch.cat(made)
+
+
+def _groups(layer: nn.Module, learning_rate: float) -> list[dict]:
+    """Adam changes every weight alike, so a sum over more of them needs a lower rate."""
+    groups = []
+    for part in layer.modules():
+        own = list(part.parameters(recurse=False))
+        if own:
+            fan = _summed(part)
+            groups.append({"params": own, "highest": learning_rate / math.sqrt(fan)})
+    return groups
+
+
+def _summed(part: nn.Module) -> int:
+    """How many weighted values make one of its outputs."""
+    if isinstance(part, nn.Linear):
+        return part.in_features
+    if isinstance(part, nn.ConvTranspose2d):
+        return part.in_channels // part.groups * math.prod(part.kernel_size)
+    return 1
 
 
 def _share(step: int, steps: int) -> float:

@@ -66,7 +66,10 @@ class Convolution(Inverse):
 
 
 class Pooling(Inverse):
-    """A pooling's windows filled again: for every channel a weight at each place of the window."""
+    """A pooling's windows filled again: for every channel a weight at each place of the window.
+
+    It starts by giving each place the pooled value.
+    """
 
     def __init__(self, stage: Stage):
         super().__init__(stage)
@@ -82,6 +85,8 @@ class Pooling(Inverse):
         self.layer = nn.ConvTranspose2d(
             channels, channels, size, stride, groups=channels, dilation=dilation
         )
+        nn.init.ones_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
 
     def undo(self, signal: Tensor, features: Tensor) -> Tensor:
         return _cut(self.layer(signal), self.padding, self.stage.inner[-2:])
@@ -107,12 +112,12 @@ class Switches(Inverse):
 
 
 class Shortcut(nn.Module):
-    """The inverse of what adds nothing: a weight for each channel, as both sides share the sum."""
+    """The inverse of a side without layers: a weight for each channel."""
 
     def __init__(self, shape: tuple[int, ...]):
         super().__init__()
         columns = (shape[0], *(1 for _ in shape[1:]))
-        self.weight = nn.Parameter(torch.full(columns, 0.5))
+        self.weight = nn.Parameter(torch.ones(columns))
 
     def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
         return self.weight * signal
@@ -128,6 +133,11 @@ class Residual(nn.Module):
             nn.ModuleList([invert(one, pooling) for one in side] or [Shortcut(stage.given)])
             for side in stage.sides
         )
+        # The shorter side alone is a good start, so the longer one begins by saying nothing.
+        longer = max(self.sides, key=len)
+        if isinstance(longer[0], FullyConnected | Convolution):
+            nn.init.zeros_(longer[0].layer.weight)
+            nn.init.zeros_(longer[0].layer.bias)
 
     def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
         signal = signal.reshape(-1, *self.stage.made)
