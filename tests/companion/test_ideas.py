@@ -1,0 +1,50 @@
+import pytest
+
+from milr.companion import ideas
+from milr.companion.claims import Evidence, Measured
+
+FOUND = Evidence(
+    {
+        "09.fit": Measured(41.6, 40.0, 43.0, "s"),
+        "12.low": Measured(0.2, 0.1, 0.3),
+        "12.high": Measured(0.5, 0.4, 0.6),
+        "12.wide": Measured(0.4, 0.1, 0.9),
+    }
+)
+
+
+def test_texts_are_filled_with_results_or_say_that_there_are_none():
+    text = "fit {09.fit:.0f} s, then {09.cost.x:.3f} s"
+    assert ideas.fill(text, FOUND) == "fit 42 s, then not measured s"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("12.low < 12.high", ("yes", "0.2 [0.1, 0.3] against 0.5 [0.4, 0.6]")),
+        ("12.low > 12.high", ("no", "0.2 [0.1, 0.3] against 0.5 [0.4, 0.6]")),
+        ("12.low < 12.wide", ("not settled", "0.2 [0.1, 0.3] against 0.4 [0.1, 0.9]")),
+        ("09.fit < 60", ("yes", "41.6 [40, 43] s against 60")),
+        ("11.fit.seconds < 60", ("not measured", "")),
+    ],
+)
+def test_a_rule_is_answered_in_words_and_numbers(rule, expected):
+    assert ideas.answer(rule, FOUND) == expected
+
+
+def test_results_of_other_chapters_are_left_out():
+    some = ideas.of_chapters(FOUND, ["12"])
+    assert set(some.values) == {"12.low", "12.high", "12.wide"}
+    assert ideas.answers({"NIF": [("Short?", "09.fit < 60")]}, some) == [
+        ["NIF", "Short?", "not measured", "", "09.fit < 60"]
+    ]
+
+
+def test_all_keys_of_the_questions_are_found():
+    asked = {"a": [("?", "12.low < 12.high")], "b": [("?", "09.fit < 60")]}
+    assert ideas.keys(asked) == ["12.low", "12.high", "09.fit"]
+
+
+def test_a_table_escapes_what_it_shows():
+    shown = ideas.table(["idea", "rule"], [["<b>", "x < y"]], "a & b")
+    assert "&lt;b&gt;" in shown and "x &lt; y" in shown and "a &amp; b" in shown
