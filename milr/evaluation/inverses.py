@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import get_model
 
 from milr import taps
 from milr.cache import cached
@@ -21,6 +23,7 @@ from milr.peers.targets import Target
 
 METHOD = Path(mip_in.__file__)
 OWN = ("MIP-IN", "MIP-IN, signed")
+LARGE = {"vgg19": ("features.27", "features.35"), "resnet50": ("layer3", "layer4")}
 NULLS = ("centred Gaussian", "random")
 
 
@@ -83,13 +86,7 @@ def methods(looked: Looked, network: InverseNetwork, steps: int, samples: int) -
         mip_in.signed_peer(network),
         Peer("saliency", "input", "label", gradients.saliency),
         Peer("input x gradient", "input", "label", gradients.input_x_gradient, **signed),
-        Peer(
-            "integrated gradients",
-            "input",
-            "label",
-            gradients.integrated_gradients(steps),
-            **signed,
-        ),
+        Peer("integrated gradients", "input", "label", along, **signed),
         Peer("SmoothGrad", "input", "label", gradients.smooth_grad(samples)),
         Peer("guided backpropagation", "input", "label", gradients.guided_backpropagation),
         Peer("guided Grad-CAM", "input", "label", gradients.guided_grad_cam(last), **signed),
@@ -163,6 +160,24 @@ def barely_changed(images: Tensor, seed: int = 0) -> Tensor:
     """Images with noise of a hundredth of their range, which nobody sees."""
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
     return images + 0.01 * (images.max() - images.min()) * noise
+
+
+def pretrained(name: str, device: torch.device, weights: str | None = "DEFAULT") -> Looked:
+    """torchvision's network of that name; weights: its best ones for ImageNet, None for none.
+
+    Raises ValueError for another name than those of `LARGE`.
+    """
+    if name not in LARGE:
+        raise ValueError(f"no network {name!r} here; give one of {', '.join(LARGE)}")
+    model = get_model(name, weights=weights).eval().to(device)
+    return Looked(name, model, *LARGE[name])
+
+
+def enlarged(images: Tensor, size: int = 224) -> Tensor:
+    """Images (n, 3, H, W) at the size that networks of ImageNet take (bilinear)."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
 def chosen(model: nn.Module, images: Tensor, batch: int = 64) -> Tensor:

@@ -25,6 +25,7 @@ from milr.peers.mip_in.fitting import Fitted, explained, fit
 from milr.peers.mip_in.layers import indicator, open_gate
 from milr.peers.mip_in.network import (
     InverseNetwork,
+    as_it_is,
     attribution,
     features_of,
     mip_in_peer,
@@ -37,6 +38,7 @@ __all__ = [
     "Fitted",
     "InverseNetwork",
     "Stage",
+    "as_it_is",
     "attribution",
     "explained",
     "features_of",
