@@ -28,14 +28,17 @@ def of_chapters(found: Evidence, chapters: Sequence[str]) -> Evidence:
 
 
 def fill(text: str, found: Evidence) -> str:
-    """Put results into a text: "{09.fit:.0f} s" becomes "42 s", or says that it was not measured.
+    """Put results into a text: "{09.fit:.0f}" becomes "42 s", or says that it was not measured.
 
-    A hole is a key and a format; a unit after it stands in the text.
+    A hole is a key and a format; the unit is the one that was recorded.
     """
 
     def number(hole: re.Match) -> str:
         key, form = hole.groups()
-        return format(found.values[key].value, form) if key in found.values else ABSENT
+        if key not in found.values:
+            return ABSENT
+        one = found.values[key]
+        return f"{one.value:{form}} {one.unit}".rstrip()
 
     return _HOLE.sub(number, text)
 

@@ -14,8 +14,8 @@ FOUND = Evidence(
 
 
 def test_texts_are_filled_with_results_or_say_that_there_are_none():
-    text = "fit {09.fit:.0f} s, then {09.cost.x:.3f} s"
-    assert ideas.fill(text, FOUND) == "fit 42 s, then not measured s"
+    text = "fit {09.fit:.0f}, then {09.cost.x:.3f}; share {12.low:.0%}"
+    assert ideas.fill(text, FOUND) == "fit 42 s, then not measured; share 20%"
 
 
 @pytest.mark.parametrize(
