@@ -72,10 +72,13 @@ def keys(asked: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table of words in HTML, each row's first cell its head; a phone scrolls it."""
+    """A table of words in HTML, each row's first cell its head; a phone scrolls it.
+
+    Names such as MI-LR are not broken at their hyphen.
+    """
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
     body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>'
+        f'<tr><th scope="row">{escape(first).replace("-", "&#8209;")}</th>'
         + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
         + "</tr>"
         for first, *rest in rows
