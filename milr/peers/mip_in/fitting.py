@@ -58,7 +58,7 @@ def fit(
             loss = F.mse_loss(layer(signal[rows], some, gate), some[layer.stage.key])
             if not torch.isfinite(loss):
                 raise FloatingPointError(
-                    f"the loss of layer {layer.stage.name!r} became {float(loss)}; lower "
+                    f"the loss of layer {layer.stage.name!r} became {loss.item()}; lower "
                     f"learning_rate (now {learning_rate}), or look for images that are not finite"
                 )
             for group in optimizer.param_groups:

@@ -234,16 +234,13 @@ def _before(node: fx.Node) -> fx.Node:
     """Where a node's input comes from; for a sum, where its two sides begin."""
     if not _is_sum(node):
         return node.all_input_nodes[0]
-    a, b = (_trunk(side) for side in node.args)
-    return next(place for place in a if place in b)
-
-
-def _trunk(node: fx.Node) -> list[fx.Node]:
-    found = [node]
-    while node.op != "placeholder":
-        node = _before(node)
-        found.append(node)
-    return found
+    if "begins" not in node.meta:
+        # Whichever of the two runs later goes back a step, until they meet.
+        a, b = node.args
+        while a is not b:
+            a, b = (_before(a), b) if b < a else (a, _before(b))
+        node.meta["begins"] = a
+    return node.meta["begins"]
 
 
 def _is_sum(node: fx.Node) -> bool:
