@@ -46,18 +46,23 @@ def ladder(panels: Mapping[str, tuple[Sequence[str], Mapping[str, np.ndarray]]])
     """Share of the variance that each layer reconstructs, from the prediction down.
 
     panels: title -> (names of the layers, the lowest first; {line: (layers, 3)}, value and
-    interval). Shares below -0.25 are drawn there.
+    interval); at most four lines. Shares below -0.25 are drawn there.
     """
+    labels = dict.fromkeys(label for _, lines in panels.values() for label in lines)
+    looks = {label: (f"{'os^D'[i]}-", f"C{i}") for i, label in enumerate(labels)}
     with plt.style.context(STYLE):
         figure = Figure(figsize=(WIDE, 2.9))
         widths = [2 + len(names) for names, _ in panels.values()]
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0]
         for axes, (title, (names, lines)) in zip(grid, panels.items(), strict=True):
             place = np.arange(len(names))
-            for mark, (label, rows) in zip("os", lines.items(), strict=False):
+            for label, rows in lines.items():
+                mark, colour = looks[label]
                 rows = np.asarray(rows, dtype=float)[::-1].clip(-0.25, 1)
                 ends = np.abs(rows[:, 1:] - rows[:, :1]).T
-                axes.errorbar(place, rows[:, 0], ends, fmt=mark + "-", markersize=4, label=label)
+                axes.errorbar(
+                    place, rows[:, 0], ends, fmt=mark, color=colour, markersize=4, label=label
+                )
             axes.axhline(0, color="0.35", linewidth=0.8)
             axes.set_xticks(place, names[::-1], rotation=60, ha="right", fontsize=7.5)
             axes.set_xlim(-0.5, len(names) - 0.5)
