@@ -88,9 +88,10 @@ def _read(path: Path, magic: int, dimensions: int) -> np.ndarray:
             content = file.read()
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it, and {GET}") from error
-    header = np.frombuffer(content[: 4 * (1 + dimensions)], dtype=">u4")
-    values = np.frombuffer(content, np.uint8, offset=len(header) * 4)
-    if len(header) <= dimensions or header[0] != magic or header[1:].prod() != len(values):
+    start = 4 * (1 + dimensions)
+    whole = content.ljust(start, b"\0")
+    header, values = np.frombuffer(whole[:start], ">u4"), np.frombuffer(whole[start:], np.uint8)
+    if header[0] != magic or header[1:].prod() != len(values):
         raise ValueError(f"{path} is no idx file of this kind; remove it, and {GET}")
     return values.reshape(header[1:])
 
