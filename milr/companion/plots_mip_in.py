@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from milr.companion.figures import STYLE
 from milr.companion.plots import WIDE, colour_scale
+from milr.companion.plots_evaluation import OTHER, OWN
 
 LABEL, BAR, GAP = 1.0, 0.75, 0.05  # inches: names at the left, colour bars at the right
 
@@ -46,10 +47,10 @@ def ladder(panels: Mapping[str, tuple[Sequence[str], Mapping[str, np.ndarray]]])
     """Share of the variance that each layer reconstructs, from the prediction down.
 
     panels: title -> (names of the layers, the lowest first; {line: (layers, 3)}, value and
-    interval); at most four lines. Shares below -0.25 are drawn there.
+    interval); at most two lines. Shares below -0.25 are drawn there.
     """
     labels = dict.fromkeys(label for _, lines in panels.values() for label in lines)
-    looks = {label: (f"{'os^D'[i]}-", f"C{i}") for i, label in enumerate(labels)}
+    looks = dict(zip(labels, zip(("o-", "s-"), (OTHER, OWN), strict=True), strict=False))
     with plt.style.context(STYLE):
         figure = Figure(figsize=(WIDE, 2.9))
         widths = [2 + len(names) for names, _ in panels.values()]
