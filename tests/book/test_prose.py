@@ -2,7 +2,9 @@
 
 import ast
 import re
+from collections import Counter
 
+import nbformat
 import pytest
 import yaml
 
@@ -49,6 +51,22 @@ def test_commands_and_files_that_a_page_names_exist(page):
     assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= rules
     files = re.findall(r"`((?:milr|book|notebooks|tests)/[\w/.]+\w)`", text)
     assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+def test_no_two_chapters_save_a_figure_under_one_name():
+    """They would take each other's file, and the book has one label for both."""
+    named = [
+        argument.value
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code"
+        for call in ast.walk(ast.parse(cell.source))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "figures.save"
+        for argument in call.args[1:2]
+        if isinstance(argument, ast.Constant)
+    ]
+    assert len(named) > 40
+    assert [name for name, count in Counter(named).items() if count > 1] == []
 
 
 def test_every_page_is_in_the_table_of_contents():
