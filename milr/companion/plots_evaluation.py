@@ -41,6 +41,7 @@ def dots(
             axes.set_xlabel(textwrap.fill(label, 60 // len(panels)), fontsize=9)
             axes.grid(axis="x")
             axes.tick_params(axis="x", labelsize=8)
+            axes.locator_params(axis="x", nbins=5 if len(panels) < 4 else 2)
         grid[0].set_yticks(place, names, fontsize=8)
         grid[0].set_ylim(len(names) - 0.4, -0.6)
         for text, chosen in zip(grid[0].get_yticklabels(), own, strict=True):
