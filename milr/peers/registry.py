@@ -1,8 +1,8 @@
 """Everything that the method is held against, as one table.
 
 What has to be fitted first is not in it: `schulz.per_sample` needs the moments of the features,
-`schulz.readout_peer` a fitted Readout, and `own.amortised` and `own.refined` the explainer that
-is compared.
+`schulz.readout_peer` a fitted Readout, `mip_in.mip_in_peer` a fitted inverse network, and
+`own.amortised` and `own.refined` the explainer that is compared.
 """
 
 from milr.peers import baselines, gradients, relevance
