@@ -6,29 +6,27 @@ colour and pattern, say) from the representation. The head is thrown away afterw
 training is short, so one that was killed begins anew.
 """
 
-import time
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from milr import distributed
 from milr.data.birds.species import VALUES
 from milr.data.episodes import batches_by_class
 from milr.data.images import ImageSet, content_digest
 from milr.distributed import gather
+from milr.models import steps
 from milr.models import train as loop
 from milr.models.learner import Learner, episodes
 from milr.models.prototypical import PrototypicalNetwork, similarity
 from milr.models.settings import Training
 
 WEIGHT = 1.0
-SOURCES = (*loop.SOURCES, Path(__file__))
+SOURCES = (*steps.SOURCES, Path(__file__))
 
 
 class WithLook(Learner):
@@ -92,17 +90,10 @@ def train(
 def _fit(fabric: Fabric, settings: Training, images: ImageSet, looks: Tensor, share) -> dict:
     learner, optimiser = _prepare(fabric, settings, len(images.classes), looks.shape[1], share)
     told = replace(images, targets=torch.cat([images.targets[:, None], looks], 1))
-    history = {"loss": [], "accuracy": [], "seconds": []}
+    history = steps.new_history()
     drawn = batches_by_class(images.targets, settings.ways, settings.per_class, settings.seed)
-    began = time.monotonic()
-    bar = {"total": settings.steps, "disable": not fabric.is_global_zero, "mininterval": 1.0}
-    for step, indices in enumerate(tqdm(islice(drawn, settings.steps), desc="tail", **bar)):
-        loop._set_rate(optimiser, settings, step)
-        batch = loop._batch(fabric, settings, told, indices, step)
-        loss, accuracy = loop._step(fabric, settings, learner, optimiser, batch)
-        history["loss"].append(loss)
-        history["accuracy"].append(accuracy)
-        history["seconds"].append(time.monotonic() - began)
+    for _ in steps.each(fabric, settings, learner, optimiser, told, drawn, "tail", history):
+        pass
     return {"network": loop._contiguous(learner.network.state_dict()), "history": history}
 
 

@@ -5,10 +5,8 @@ so that what differs is the question that is asked of the network. The steps the
 of `milr.models.train`; such a training is short, so one that was killed begins anew.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +15,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from milr import distributed
 from milr.data.episodes import batches_by_class
 from milr.data.images import ImageSet
+from milr.models import steps
 from milr.models import train as loop
 from milr.models.classifier import Classifier, CrossEntropy
 from milr.models.learner import Learner
@@ -32,7 +30,7 @@ WAYS = ("episodic", "supervised", "self-supervised")
 TEMPERATURE = 0.2
 WIDTH = 128  # of the vectors that two views are compared by
 _HERE = Path(__file__)
-SOURCES = (*loop.SOURCES, _HERE, _HERE.with_name("classifier.py"))
+SOURCES = (*steps.SOURCES, _HERE, _HERE.with_name("classifier.py"))
 
 
 class Learned(NamedTuple):
@@ -110,20 +108,12 @@ def train(settings: Training, way: str, images: ImageSet, keep: Sequence[int] = 
 
 def _fit(fabric: Fabric, settings: Training, way: str, images: ImageSet, keep) -> dict:
     learner, optimiser = _prepare(fabric, settings, way, len(images.classes))
-    history = {"loss": [], "accuracy": [], "seconds": []}
+    history = steps.new_history()
     kept = {0: _state(learner)} if 0 in keep else {}
-    batches = islice(_batches(settings, way, images.targets), settings.steps)
-    began = time.monotonic()
-    bar = {"total": settings.steps, "disable": not fabric.is_global_zero, "mininterval": 1.0}
-    for step, indices in enumerate(tqdm(batches, desc=way, **bar)):
-        loop._set_rate(optimiser, settings, step)
-        batch = loop._batch(fabric, settings, images, indices, step)
-        loss, accuracy = loop._step(fabric, settings, learner, optimiser, batch)
-        history["loss"].append(loss)
-        history["accuracy"].append(accuracy)
-        history["seconds"].append(time.monotonic() - began)
-        if step + 1 in keep:
-            kept[step + 1] = _state(learner)
+    batches = _batches(settings, way, images.targets)
+    for done in steps.each(fabric, settings, learner, optimiser, images, batches, way, history):
+        if done in keep:
+            kept[done] = _state(learner)
     # The same tensors if the last step is kept: they are then written once.
     last = kept.get(settings.steps) or _state(learner)
     return {"network": last, "kept": kept, "history": history}

@@ -29,11 +29,6 @@ def pictures(seed):
 SETS = {"train": pictures(0), "validation": pictures(1)}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MILR_CACHE", str(tmp_path / "cache"))
-
-
 def test_an_explainer_is_fitted_once_and_found_again(monkeypatch):
     network, made = explain(TINY, SETS)
     asked = normalise(SETS["validation"].images[:4])

@@ -17,15 +17,6 @@ TINY = Training(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("MILR_CACHE", str(tmp_path / "cache"))
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def colours():
     """Six classes that differ in red and green; how blue an image is has nothing to do with it."""

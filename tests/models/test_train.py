@@ -35,15 +35,6 @@ def colours(classes=6, per_class=12, seed=0):
 SETS = {"train": colours(), "validation": colours(seed=1)}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("MILR_CACHE", str(tmp_path / "cache"))
-    yield tmp_path / "cache"
-    torch.set_num_threads(threads)
-
-
 def assert_same_weights(a, b):
     different = [
         name for name, value in a.state_dict().items() if not value.equal(b.state_dict()[name])

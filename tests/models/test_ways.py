@@ -25,15 +25,6 @@ EXPLAINING = Explaining(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("MILR_CACHE", str(tmp_path / "cache"))
-    yield tmp_path / "cache"
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def colours():
     """Six classes that differ in colour alone, with noise."""
