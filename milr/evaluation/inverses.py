@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,6 @@ from milr.peers.mip_in import Fitted, InverseNetwork, indicator
 from milr.peers.peer import Peer
 from milr.peers.targets import Target
 
-METHOD = Path(mip_in.__file__)
 OWN = ("MIP-IN", "MIP-IN, signed")
 LARGE = {"vgg19": ("features.27", "features.35"), "resnet50": ("layer3", "layer4")}
 NULLS = ("centred Gaussian", "random")
@@ -65,7 +63,7 @@ def fit_once(
         "inverse",
         config,
         make,
-        sources=(METHOD,),
+        sources=(mip_in,),
         data=content_digest(images, *start, *numbers),
     )
     network.load_state_dict(found["network"])
@@ -119,7 +117,7 @@ def maps_once(
             "maps",
             {"method": name, "layer": peer.layer, "device": device, **settings},
             lambda: peer.maps(model, images, target),
-            sources=(*PEERS, METHOD) if own else PEERS,
+            sources=(*PEERS, mip_in) if own else PEERS,
             data=fitted if own else asked,
         )
 

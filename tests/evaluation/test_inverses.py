@@ -40,6 +40,20 @@ def test_a_second_fit_is_the_first_one_read_back(kept, looked):
     assert len(changed[0].losses) == 4
 
 
+def test_a_kept_fit_is_another_one_when_any_file_of_the_method_changes(monkeypatch, looked):
+    asked = []
+
+    def look(name, config, make, *, sources, data):
+        asked.extend(sources)
+        return make()
+
+    monkeypatch.setattr(inverses, "cached", look)
+    images = draw(8, 3, 16, 16)
+    inverses.fit_once(InverseNetwork(looked.model, images[:1], "3"), looked.model, images, steps=1)
+    # A package, of which the cache reads all files; a path would be that of its __init__ alone.
+    assert asked == [inverses.mip_in]
+
+
 def test_all_methods_give_maps_and_scores(kept, looked):
     images = draw(3, 3, 16, 16)
     network = InverseNetwork(looked.model, images[:1], looked.lowest)
