@@ -76,7 +76,7 @@ def best_keep(
     The target should be a log-probability: then this is the paper's cross-entropy. blur: standard
     deviation of the Gaussian that smooths the keep, in locations; 0 for none. All images are
     optimised at once and share the noise, so that no image's keep depends on its neighbours.
-    Defaults are the paper's.
+    Defaults are the paper's as remembered here: its text was not at hand to check them.
     """
     local = outputs_of(model, images, (layer,))[0]
     logits = torch.as_tensor(start, dtype=local.dtype, device=local.device)
