@@ -28,8 +28,8 @@ Moments = tuple[Tensor, Tensor]  # mean and standard deviation per channel, (C,)
 def moments(model: nn.Module, layer: str, batches: Iterable[Tensor]) -> Moments:
     """Mean and standard deviation of a layer's channels over normalised images, on the CPU.
 
-    The paper does not fix whether they are a channel's or a single feature's; they are a channel's
-    here, as in MI-LR, so that the methods differ in nothing but what they do with them.
+    The authors' code takes them of every single feature; they are a channel's here, as in MI-LR,
+    so that the methods differ in nothing but what they do with them.
     """
     columns = []
     device = taps.device_of(model)
@@ -76,7 +76,7 @@ def best_keep(
     The target should be a log-probability: then this is the paper's cross-entropy. blur: standard
     deviation of the Gaussian that smooths the keep, in locations; 0 for none. All images are
     optimised at once and share the noise, so that no image's keep depends on its neighbours.
-    Defaults are the paper's as remembered here: its text was not at hand to check them.
+    Defaults are those of the code that the paper's authors released (BioroboticsLab/IBA).
     """
     local = outputs_of(model, images, (layer,))[0]
     logits = torch.as_tensor(start, dtype=local.dtype, device=local.device)
