@@ -123,7 +123,8 @@ def maps_of(one: Case, named: Mapping[str, Sequence[Peer]]) -> dict[str, list[Te
     inserted = [content_digest(*_numbers(e.state()["inserted"])) for e in one.explainers]
 
     def made(name: str, index: int, peer: Peer) -> Tensor:
-        config = {"method": name, "layer": peer.layer, "inserted": inserted[index]}
+        config = {"method": name, "layer": peer.layer, "fitted": peer.fitted}
+        config["inserted"] = inserted[index]
         return cached(
             "maps",
             config | {"device": device},

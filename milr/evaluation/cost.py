@@ -22,11 +22,13 @@ class Cost:
     """Of one method.
 
     seconds: per image, after fitting; median over repetitions
+    spread:  the least and the most of them
     memory:  bytes, the most that were allocated at once beyond what lay there before
     fit:     seconds that fitting took; 0 for methods that fit nothing
     """
 
     seconds: float
+    spread: tuple[float, float]
     memory: int
     fit: float = 0.0
 
@@ -63,8 +65,8 @@ def measure(
         for name, method in methods.items():
             seconds[name].append(_seconds(method, images, device) / len(images))
     return {
-        name: Cost(statistics.median(seconds[name]), memory[name], fits.get(name, 0.0))
-        for name in methods
+        name: Cost(statistics.median(s), (min(s), max(s)), memory[name], fits.get(name, 0.0))
+        for name, s in seconds.items()
     }
 
 

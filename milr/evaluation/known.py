@@ -115,7 +115,7 @@ def drops(moved: Movement, right: Tensor) -> Tensor:
 def follow(
     maps: Maps, labels: Tensor, names: Sequence[str], effect: Tensor, seed: int = 0
 ) -> dict[str, Ratio]:
-    """Rank correlation, over all parts of all images, of maps with what exchanging them does.
+    """Rank correlation over the parts of each image of maps with what exchanging them does.
 
     What a map holds on a part is the sum of its values there. effect: (P, n), how strongly each
     exchange moves the decision; other arguments as for `effects.mean_on_parts`. Beside

@@ -65,13 +65,17 @@ REMOVALS = {
 
 
 def on_parts(maps: Tensor, labels: Tensor, regions: Mapping[str, Tensor]) -> Table:
-    """Maps (B, H, W) of drawn birds against the masks "defining" and "used" (B, h, w)."""
+    """Maps (B, H, W) of drawn birds against the masks "defining" and "used" (B, h, w).
+
+    Each image counts alike, however large the values of its map are.
+    """
     defining = regions["defining"]
+    alike = _of_one_size(maps)
     return {
-        "lift": localisation.lift(maps, defining),
-        "lift_clamped": localisation.lift(maps.clamp(min=0), defining),
-        "lift_used": localisation.lift(maps, regions["used"]),
-        "mass": localisation.positive_share(maps, defining),
+        "lift": localisation.lift(alike, defining),
+        "lift_clamped": localisation.lift(_of_one_size(maps.clamp(min=0)), defining),
+        "lift_used": localisation.lift(alike, regions["used"]),
+        "mass": localisation.positive_share(maps, defining).per_image,
         "rank": heat.rank_accuracy(maps, defining),
         "pointing": localisation.pointing(maps, defining),
     }
@@ -82,11 +86,18 @@ def on_photographs(maps: Tensor, some: ImageSet) -> Table:
     size = tuple(some.images.shape[-2:])
     box = localisation.box_masks(some.boxes, size)
     return {
-        "box": localisation.positive_share(maps, box),
+        "box": localisation.positive_share(maps, box).per_image,
         "heat_ratio": heat.effective_heat_ratio(maps, box),
         "pointing": localisation.pointing(maps, box),
         "distance": explained.nearness(maps, some.parts, size),
     }
+
+
+def _of_one_size(maps: Tensor) -> Tensor:
+    """Each map over the mean size of its values: a gradient is large only where the network is
+    unsure, and a few such images would outweigh all others."""
+    size = maps.abs().mean((1, 2), keepdim=True)
+    return maps / size.where(size > 0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

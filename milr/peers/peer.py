@@ -30,6 +30,7 @@ class Peer:
     method: called with a copy of the model, images (B, C, H, W) on its device and their target;
             gives (B, h, w), a location's own value, at any resolution
     signed: whether negative values speak against the target; else they cannot occur
+    fitted: digest of what was fitted before it explains; "" for methods that fit nothing
     """
 
     name: str
@@ -37,6 +38,7 @@ class Peer:
     needs: str
     method: Method
     signed: bool = False
+    fitted: str = ""
 
     def __post_init__(self):
         if self.needs not in NEEDS:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from milr import bottleneck, taps
+from milr.data.images import content_digest
 from milr.explainer import draw_noise
 from milr.maps import BITS
 from milr.peers.peer import Peer
@@ -188,7 +189,8 @@ def readout_peer(readout: Readout) -> Peer:
         keep = readout.to(images.device).keep(outputs)
         return bits(outputs[0], keep, readout.moments[0])
 
-    return Peer("Readout bottleneck", readout.layers[0], "nothing", method)
+    fitted = content_digest(*readout.mask.state_dict().values())
+    return Peer("Readout bottleneck", readout.layers[0], "nothing", method, fitted=fitted)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from milr.data.images import ImageSet, content_digest
 from milr.evaluation import cases, fits, measures
 from milr.evaluation.questions import ask
 from milr.evaluation.sanity import cascade
+from milr.evaluation.summary import score
 from milr.models.explainers import Explaining
 from milr.models.prototypical import PrototypicalNetwork, embed
 from milr.models.settings import recipe
@@ -80,6 +81,17 @@ def test_maps_are_made_once_and_again_for_another_network(one):
     assert asked == [4, 4]
 
 
+def test_what_was_fitted_makes_other_maps(one):
+    def peer(value):
+        def method(*_):
+            return torch.full((4, 8, 8), value)
+
+        return Peer("fitted", "input", "nothing", method, fitted=f"{value}")
+
+    for value in (1.0, 2.0):
+        assert cases.maps_of(one, {"fitted": [peer(value)]})["fitted"][0].mean() == value
+
+
 def test_the_first_questions_stay_what_they_were(one):
     few = one.first(2)
     assert torch.equal(few.images, one.images[:2])
@@ -110,6 +122,18 @@ def test_all_measures_come_out_for_every_method_and_image(one):
     parts = measures.gathered([maps], lambda n, m: measures.on_parts(m, labels, regions))
     assert set(parts) == set(measures.PARTS)
     assert parts["lift"]["random"].value == pytest.approx(1, abs=0.1)
+
+
+def test_an_image_with_large_values_counts_as_much_as_any_other():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(5, 8, 8, generator=generator) + 0.5
+    labels = torch.randint(0, 3, (5, 8, 8), generator=generator)
+    regions = {"defining": labels == 1, "used": labels == 2}
+    louder = maps * torch.tensor([1000.0, 1, 1, 1, 1])[:, None, None]
+    plain, loud = (measures.on_parts(m, labels, regions) for m in (maps, louder))
+    for key, one in plain.items():
+        values = [score([[found]]).value for found in (one, loud[key])]
+        assert values[0] == pytest.approx(values[1]), key
 
 
 def test_a_map_of_the_effects_follows_the_decision(one):

@@ -83,11 +83,12 @@ def test_methods_take_turns_and_time_is_per_image(monkeypatch):
     found = cost.measure(methods, torch.zeros(4), fits={"a": 50.0})
     assert calls == ["a", "b"] * 4
     assert (found["a"].seconds, found["b"].seconds) == (0.5, 1.0)
+    assert (found["a"].spread, found["b"].spread) == ((0.5, 2.0), (1.0, 1.0))
     assert (found["a"].fit, found["b"].fit) == (50.0, 0.0)
 
 
 def test_fitting_is_shared_over_the_images_that_are_explained():
-    fitted, direct = Cost(0.01, 0, fit=50.0), Cost(0.1, 0)
+    fitted, direct = Cost(0.01, (0.01, 0.02), 0, fit=50.0), Cost(0.1, (0.1, 0.1), 0)
     assert fitted.amortised(100) == pytest.approx(0.51) and direct.amortised(100) == 0.1
     assert fitted.amortised(10_000) == pytest.approx(0.015)
 
