@@ -9,6 +9,7 @@ stderr, so that a notebook's own output does not depend on what was found.
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -24,6 +25,7 @@ from milr.files import hold, is_held, replace_file, replace_text
 from milr.paths import ROOT, cache_root
 
 _DAMAGE = (ValueError, KeyError, TypeError, OSError, RuntimeError, pickle.UnpicklingError)
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +113,42 @@ def scratch(
     """Return a folder for the checkpoints of an entry that is being made.
 
     It outlives a killed process, so that the next one can resume, and goes when the entry is
-    complete. Write checkpoints with `replace_file`, so that a killed writer leaves the last one.
+    complete. `write_checkpoint` and `read_checkpoint` keep a state there.
     """
     folder = locate(name, config, sources=sources, data=data).file(".scratch")
-    folder.mkdir(parents=True, exist_ok=True)
+    # A full disk may refuse even this; what is to be kept there says so when it is written.
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def write_checkpoint(path: Path, state: object) -> None:
+    """Keep a state with its digest, whole or not at all, in place of the last one.
+
+    Raises OSError if the disk refuses it; the last checkpoint, if any, is then still there.
+    """
+    held = io.BytesIO()
+    torch.save(state, held)
+    content = held.getbuffer()
+    # In one file, so that a writer killed in between can't leave a digest of another state.
+    digest = hashlib.sha256(content).digest()
+    replace_file(path, lambda file: file.writelines((digest, content)))
+
+
+def read_checkpoint(path: Path) -> object | None:
+    """Return the last state, on the CPU, or None; a damaged one is moved aside, and said."""
+    if not path.exists():
+        return None
+    try:
+        held = memoryview(path.read_bytes())
+        digest, content = held[:_DIGEST_BYTES], held[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("its content was changed")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        _move_aside(path)
+        _say(f"{path} is damaged ({error}); moved aside")
+        return None
 
 
 def read(entry: Entry) -> object | None:
@@ -132,8 +165,7 @@ def read(entry: Entry) -> object | None:
         found = torch.load(entry.file(".pt"), map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         for ending in (".json", ".pt"):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(entry.file(ending), entry.file(f"{ending}.damaged"))
+            _move_aside(entry.file(ending))
         _say(f"{entry.name} {entry.key} is damaged ({error}); moved aside, will be made again")
         return None
     _say(f"{entry.name} {entry.key} hit")
@@ -160,6 +192,11 @@ def write(entry: Entry, made: object) -> object:
     replace_text(entry.file(".json"), note)
     shutil.rmtree(entry.file(".scratch"), ignore_errors=True)
     return back
+
+
+def _move_aside(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, path.with_name(f"{path.name}.damaged"))
 
 
 def _sweep(entry: Entry) -> None:

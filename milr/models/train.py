@@ -50,8 +50,9 @@ def train(
     from the start to its end; "validation_accuracy" (5-way 1-shot) and its "validation_step".
 
     A training that was killed goes on from its last checkpoint, to the weights that it would have
-    reached. Raises FloatingPointError if the loss is no longer finite, and ValueError if the
-    settings do not fit the data.
+    reached; if that one is damaged it begins anew. A disk that refuses a checkpoint does not end
+    it. Raises FloatingPointError if the loss is no longer finite, and ValueError if the settings do
+    not fit the data.
     """
     if settings.steps < 1:
         raise ValueError(f"steps is {settings.steps}; give 1 or more")
@@ -195,16 +196,16 @@ def _save(path: Path, learner: Learner, optimiser: Optimizer, history: dict) -> 
         "optimiser": optimiser.state_dict(),
         "history": history,
     }
-    cache.replace_file(path, lambda file: torch.save(state, file))
+    try:
+        cache.write_checkpoint(path, state)
+    except OSError as error:
+        tqdm.write(f"training: no checkpoint could be kept: {error}. Going on without.", sys.stderr)
 
 
 def _resume(fabric: Fabric, path: Path, learner: Learner, optimiser: Optimizer) -> dict:
     """Bring learner and optimiser to where the checkpoint left them; return the history so far."""
-    there = fabric.is_global_zero and path.exists()
     # From the first process, since other machines may not see its disk.
-    state = fabric.broadcast(
-        torch.load(path, map_location="cpu", weights_only=True) if there else None
-    )
+    state = fabric.broadcast(cache.read_checkpoint(path) if fabric.is_global_zero else None)
     if state is None:
         names = ("loss", "accuracy", "seconds", "validation_step", "validation_accuracy")
         return {name: [] for name in names}

@@ -1,17 +1,21 @@
 """The training loop, on images that a few steps suffice for. Also the script of other processes."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from milr import cache
 from milr.data.images import ImageSet
 from milr.models import train as train_module
+from milr.models.prototypical import PrototypicalNetwork
 from milr.models.settings import Training, load_sets, recipe
 from milr.models.train import main, train
 from milr.paths import ROOT
@@ -110,6 +114,131 @@ def test_a_killed_training_goes_on_to_the_same_weights(own_cache, monkeypatch, c
     assert without_seconds(history) == without_seconds(expected)
 
 
+class Slight(PrototypicalNetwork):
+    """One convolution, whose checkpoints are written in no time."""
+
+    def __init__(self, backbone, metric, weights=None):
+        nn.Module.__init__(self)
+        self.metric, self.dimension = metric, 8
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+        self.log_scale = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, images):
+        return self.body(images).mean((2, 3))
+
+
+@pytest.fixture
+def slight(monkeypatch):
+    """Trainings of a slight network, with a checkpoint after each step."""
+    monkeypatch.setattr(train_module, "PrototypicalNetwork", Slight)
+    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
+
+
+def stop_after(steps, folder):
+    """Train so many steps and stop in the next; the path of the checkpoint in the cache."""
+    make_step, calls = train_module._step, []
+
+    def step_or_stop(*arguments):
+        calls.append(arguments)
+        if len(calls) > steps:
+            raise KeyboardInterrupt
+        return make_step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "_step", step_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, SETS)
+    return next(folder.rglob("checkpoint.pt"))
+
+
+def assert_ends_as_if_never_stopped(monkeypatch, folder):
+    resumed, history = train(TINY, SETS)
+    monkeypatch.setenv("MILR_CACHE", str(folder / "another"))
+    whole, expected = train(TINY, SETS)
+    assert_same_weights(resumed, whole)
+    assert without_seconds(history) == without_seconds(expected)
+
+
+def flip_a_bit_at(share):
+    def damage(held):
+        place = int(share * (len(held) - 1))
+        return held[:place] + bytes([held[place] ^ 4]) + held[place + 1 :]
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda held: b"",
+        lambda held: held[:20],
+        lambda held: held[:-7],
+        flip_a_bit_at(0.0),
+        flip_a_bit_at(0.5),
+        flip_a_bit_at(1.0),
+    ],
+    ids=["empty", "hardly begun", "truncated", "bit at 0", "bit in the middle", "bit at the end"],
+)
+def test_a_damaged_checkpoint_is_moved_aside_and_the_training_begins_anew(
+    slight, own_cache, monkeypatch, capfd, damage
+):
+    checkpoint = stop_after(3, own_cache)
+    damaged = damage(checkpoint.read_bytes())
+    checkpoint.write_bytes(damaged)
+    stop_after(2, own_cache)
+    said = capfd.readouterr().err
+    assert "checkpoint.pt is damaged (its content was changed)" in said
+    assert "going on after" not in said
+    assert checkpoint.with_name("checkpoint.pt.damaged").read_bytes() == damaged
+    assert_ends_as_if_never_stopped(monkeypatch, own_cache)
+    # The checkpoint written since then was whole.
+    assert "going on after step 2" in capfd.readouterr().err
+
+
+def test_two_processes_begin_anew_together_where_a_checkpoint_is_damaged(
+    slight, own_cache, monkeypatch
+):
+    checkpoint = stop_after(2, own_cache)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-7])
+    ended = run_this_file("two slight processes", own_cache)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stderr.count("checkpoint.pt is damaged") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "_fit", lambda *_: pytest.fail("trained again"))
+        _, of_two = train(TINY, SETS)
+    monkeypatch.setenv("MILR_CACHE", str(own_cache / "another"))
+    _, of_one = train(TINY, SETS)
+    assert of_two["loss"] == pytest.approx(of_one["loss"], rel=2e-3)
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_training(slight, own_cache, monkeypatch, capfd):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    checkpoint = stop_after(2, own_cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        stop_after(2, own_cache)
+    said = capfd.readouterr().err
+    assert said.count("no checkpoint could be kept: [Errno 28] No space left on device") == 2
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+    assert_ends_as_if_never_stopped(monkeypatch, own_cache)
+    assert "going on after step 2" in capfd.readouterr().err
+
+
+def test_a_disk_without_room_for_a_folder_does_not_end_the_training(slight, monkeypatch, capfd):
+    def refuse_scratch(path, *arguments, **keywords):
+        if path.suffix == ".scratch":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        make_folder(path, *arguments, **keywords)
+
+    make_folder = Path.mkdir
+    monkeypatch.setattr(Path, "mkdir", refuse_scratch)
+    _, history = train(TINY, SETS)
+    assert len(history["loss"]) == TINY.steps
+    assert capfd.readouterr().err.count("no checkpoint could be kept") == TINY.steps
+
+
 def test_two_processes_train_the_same_network_and_one_finds_it(own_cache, monkeypatch):
     ended = run_this_file("two processes", own_cache)
     assert ended.returncode == 0, ended.stderr[-2000:]
@@ -190,7 +319,11 @@ if __name__ == "__main__":
     if sys.argv[1] == "killed":
         _kill_after_the_checkpoint_of_step(3)
         train(TINY, SETS)
-    train(replace(SLOW, processes=2), SETS)
+    if sys.argv[1] == "two slight processes":
+        train_module.PrototypicalNetwork = Slight
+        train(replace(TINY, processes=2), SETS)
+    else:
+        train(replace(SLOW, processes=2), SETS)
 
 
 def test_no_module_beside_a_script_hides_one_of_python():
