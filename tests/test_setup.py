@@ -1,11 +1,16 @@
 """One source of dependencies, and a set-up that says what is missing."""
 
+import contextlib
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from importlib.metadata import distributions
+from pathlib import Path
 
 import pytest
 import yaml
@@ -127,11 +132,28 @@ def test_every_command_makes_the_environment_first(tmp_path, command):
     assert "setup.sh" in said.splitlines()[0]
 
 
-def setup(folder, path, python=""):
-    return subprocess.run(
+TOOLS = ("dirname", "find", "ls", "mkdir", "mv", "rm", "rmdir", "sleep", "touch")
+
+
+def start(folder, path, python=""):
+    """A set-up that finds these tools and what is in `path`, but no Python of this machine's."""
+    for name in TOOLS:
+        with contextlib.suppress(FileExistsError):
+            (path / name).symlink_to(shutil.which(name))
+    return subprocess.Popen(
         ["/bin/sh", ROOT / "milr/companion/setup.sh", folder, python],
-        cwd=ROOT, env={"PATH": str(path)}, capture_output=True, text=True,
+        cwd=ROOT, env={"PATH": str(path)}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def end(started):
+    out, err = started.communicate(timeout=120)
+    return subprocess.CompletedProcess(started.args, started.returncode, out, err)
+
+
+def setup(folder, path, python=""):
+    return end(start(folder, path, python))
 
 
 def fake(folder, name, code):
@@ -170,14 +192,99 @@ def test_an_interrupted_set_up_is_begun_anew(tmp_path):
     (venv / "bin/python").symlink_to(sys.executable)
     (venv / ".milr-unfinished").touch()
     (venv / "half of a package").touch()
-    for name in ("mkdir", "rm", "touch"):
-        (tmp_path / name).symlink_to(f"/bin/{name}")
     # It gets as far as asking for a new environment, which this python then refuses.
     fake(tmp_path, "python3", '[ "$2" = venv ] && exit 7; exit 0')
     done = setup(venv, tmp_path)
     assert done.returncode == 7, done.stderr
     assert not (venv / "half of a package").exists()
     assert (venv / ".milr-unfinished").exists()
+    assert not (tmp_path / "venv.lock").exists()
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A folder with a Python that notes in "made" what it makes, and waits for "go" before it does.
+
+    It doesn't wait for ever, so that a test that fails ends.
+    """
+    fake(
+        tmp_path,
+        "python3",
+        f"""
+        [ "$2" = venv ] || exit 0
+        echo "$3" >>{tmp_path}/made
+        polls=0
+        until [ -e {tmp_path}/go ] || [ $((polls += 1)) -gt 400 ]; do sleep 0.05; done
+        mkdir -p "$3/bin"
+        for name in python uv; do
+            echo "#!/bin/sh\necho $name >>{tmp_path}/used" >"$3/bin/$name"
+            chmod +x "$3/bin/$name"
+        done
+        """,
+    )
+    (tmp_path / "chmod").symlink_to(shutil.which("chmod"))
+    return tmp_path
+
+
+def wait_for(path: Path):
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{path} did not come")
+
+
+def test_the_second_of_two_set_ups_at_once_waits_and_finds_the_work_done(slow):
+    venv = slow / "venv"
+    first = start(venv, slow)
+    wait_for(slow / "made")
+    second = start(venv, slow)
+    assert f"Process {first.pid} is making the environment" in second.stderr.readline()
+    (slow / "go").touch()
+    first, second = end(first), end(second)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "waiting" not in second.stderr
+    assert (slow / "made").read_text().split() == [str(venv)]
+    assert (slow / "used").read_text().split() == ["uv", "uv"]
+    assert (venv / ".milr-ready").exists() and not (venv / ".milr-unfinished").exists()
+    assert not (slow / "venv.lock").exists()
+
+
+def test_whoever_waits_goes_on_where_the_first_failed(slow):
+    venv = slow / "venv"
+    first = start(venv, slow)
+    wait_for(slow / "made")
+    second = start(venv, slow)
+    second.stderr.readline()
+    os.killpg(first.pid, signal.SIGTERM)
+    assert end(first).returncode == 143
+    (slow / "go").touch()
+    done = end(second)
+    assert done.returncode == 0, done.stderr
+    assert (slow / "made").read_text().split() == [str(venv)] * 2
+    assert (venv / ".milr-ready").exists() and not (slow / "venv.lock").exists()
+
+
+def test_the_lock_of_a_set_up_that_was_killed_holds_up_nobody(slow):
+    venv = slow / "venv"
+    killed = start(venv, slow)
+    wait_for(slow / "made")
+    os.killpg(killed.pid, signal.SIGKILL)
+    end(killed)
+    assert (slow / "venv.lock").exists()
+    (slow / "go").touch()
+    both = [start(venv, slow) for _ in range(2)]
+    assert [end(one).returncode for one in both] == [0, 0]
+    # Once before it was killed, and once by the one that took the lock over.
+    assert (slow / "made").read_text().split() == [str(venv)] * 2
+    assert not (slow / "venv.lock").exists()
+
+
+def test_a_disk_that_refuses_the_lock_is_said_and_not_waited_for(tmp_path):
+    fake(tmp_path, "mkdir", '[ "$1" = -p ] || { echo "$1: No space left on device" >&2; exit 1; }')
+    done = setup(tmp_path / "venv", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"{tmp_path / 'venv.lock'}: No space left on device\n"
 
 
 def test_the_tools_that_run_notebooks_do_without_torch():

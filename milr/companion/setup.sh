@@ -1,10 +1,14 @@
 #!/bin/sh
 # Makes the environment: setup.sh FOLDER [PYTHON], run in the checkout.
-# The marker tells a set-up that was interrupted: that one is begun anew.
+# The marker tells a set-up that was interrupted: that one is begun anew. The lock keeps two at once
+# from taking each other for it.
 set -eu
-folder=$1
+folder=${1%/}
 given=${2:-}
 unfinished=$folder/.milr-unfinished
+ready=$folder/.milr-ready
+lock=$folder.lock
+waited=
 
 suits='import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))'
 complete='import ensurepip, venv'
@@ -31,6 +35,48 @@ find_python() {
     return 1
 }
 
+# One process alone can make the lock, a folder; the name of the only file in it is its number.
+take_lock() {
+    mkdir -p "$(dirname "$lock")"
+    until mkdir "$lock" 2>/dev/null; do
+        if [ ! -d "$lock" ]; then
+            # It went in between, or it can't be made at all, for a reason that is shown then.
+            mkdir "$lock" && break
+            [ -d "$lock" ] || exit 1
+        fi
+        owner=$(ls "$lock" 2>/dev/null || :)
+        if [ -n "$owner" ] && ! kill -0 "$owner" 2>/dev/null; then
+            # Of several that wait for one that died, only one can rename its file.
+            mv "$lock/$owner" "$lock/$$" 2>/dev/null && return
+        elif [ -z "$waited" ]; then
+            echo "Process ${owner:-unknown} is making the environment $folder; waiting for it." >&2
+            echo "If there is no such process, remove $lock." >&2
+            waited=yes
+        fi
+        sleep 1
+    done
+    : >"$lock/$$"
+}
+
+release_lock() {
+    rm -f "$lock/$$"
+    rmdir "$lock" 2>/dev/null || :
+}
+
+is_ready() {
+    [ ! -e "$unfinished" ] && [ -e "$ready" ] &&
+        [ -z "$(find pyproject.toml requirements.lock -newer "$ready")" ]
+}
+
+trap release_lock EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+take_lock
+if [ -n "$waited" ] && is_ready; then
+    exit
+fi
+
 if [ -e "$unfinished" ] || ! "$folder/bin/python" -c "$suits" >/dev/null 2>&1; then
     python=$(find_python)
     echo "Making the environment $folder with $("$python" --version)."
@@ -51,3 +97,4 @@ fi
 "$folder/bin/uv" pip install --python "$folder/bin/python" --no-deps --no-build-isolation --quiet \
     --editable .
 rm "$unfinished"
+touch "$ready"
