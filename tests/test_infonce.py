@@ -5,7 +5,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from milr.infonce import (
     CRITICS,
@@ -187,6 +190,53 @@ def test_working_in_blocks_gives_the_value_and_gradient_of_all_scores(kind, form
         torch.autograd.grad(whole, parameters), torch.autograd.grad(blocks, parameters), strict=True
     ):
         torch.testing.assert_close(a, b)
+
+
+class LargestArray(TorchDispatchMode):
+    """Notes how many numbers the largest array holds that is made while it is on."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        made = function(*arguments, **(keywords or {}))
+        for one in tree_leaves(made):
+            if isinstance(one, torch.Tensor):
+                # What is held, and not the shape: an expanded view holds next to nothing.
+                held = one.untyped_storage().nbytes() // one.element_size()
+                self.numbers = max(self.numbers, held)
+        return made
+
+
+def largest_of_a_step(critic, x, z, bound) -> int:
+    critic.zero_grad()
+    with LargestArray() as largest:
+        (-bound(x, z)).backward()
+    assert all(parameter.grad is not None for parameter in critic.parameters())
+    return largest.numbers
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_training_step_makes_no_array_above_a_block_or_the_embedded_features(
+    kind, form, monkeypatch
+):
+    """In place of 3136 locations, 256 samples and 128 dimensions, of which memory is asked."""
+    k, n, width, block = 64, 49, 16, 2**16
+    monkeypatch.setattr("milr.infonce.BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(k, n, width, generator=generator)
+    z = torch.randn(k, width, generator=generator)
+    critic = make_critic(kind, width, width, width)
+    # Of the critic's own layers, the hidden one of "two-layer" is wider than what it embeds.
+    widest = max(part.out_features for part in critic.modules() if isinstance(part, nn.Linear))
+    allowed = max(block, k * n * widest)
+
+    blocks = largest_of_a_step(
+        critic, x, z, lambda x, z: critic_bound(critic, *critic.embed(x, z), form)
+    )
+    assert k * n * width <= blocks <= allowed
+    whole = largest_of_a_step(critic, x, z, lambda x, z: lower_bound(critic(x, z), form))
+    assert whole >= k * n * k > allowed
 
 
 @pytest.mark.parametrize("form", FORMS)
