@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from milr import fitting, taps
@@ -86,7 +87,8 @@ class MILR:
         batches: yields what the objective needs; a tensor of images, a tuple or list whose first
         item is that, or a mapping with "images". It is gone through again and again if it can be (a
         list, a data loader). objective(outputs, batch): the model's own loss, a scalar to minimise,
-        of its outputs with the bottleneck in place. For settings see `milr.fitting.fit`.
+        of its outputs with the bottleneck in place; the batch is on the device where the explainer
+        works. For settings see `milr.fitting.fit`.
         """
         self._inserted, self.history = fitting.fit(self, batches, objective, **settings)
         return self
@@ -128,6 +130,7 @@ class MILR:
         """
         inserted = self._fitted()
         with self._working(inserted) as device:
+            batch = move_data_to_device(batch, device)
             images = fitting.images_of(batch, device)
             features = self.features(images)
             settings = (steps, draws, learning_rate)

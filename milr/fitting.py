@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -57,9 +58,16 @@ def fit(
     History: "loss", "nats" (mean capacity per location) and "keep" for every step of the mask;
     "total" and "decision", bounds in nats, for every step of the critics; under "held out ..."
     their value and standard error on the bank, which they did not learn from.
-    Raises ValueError for a batch of one, NaN features, shapes that change between batches, or too
-    few batches.
+    Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
+    batches, no batch for the moments, or a bank that is too small for an error of the bounds.
     """
+    if moment_batches < 1:
+        raise ValueError(f"moment_batches is {moment_batches}; give 1 or more")
+    if bank < 2 * GROUPS:
+        raise ValueError(
+            f"bank is {bank}; give at least {2 * GROUPS}: their bounds are taken on {GROUPS} "
+            "parts of it, and InfoNCE needs two samples or more"
+        )
     stream = _stream(batches)
     with explainer.frozen_model() as device:
         fabric = fabric or make_fabric(device.type)
@@ -78,35 +86,40 @@ def fit(
 def _insert(explainer, stream, count: int, device) -> Inserted:
     """Fresh modules, with the moments of the first batches."""
     moments = defaultdict(_Moments)
-    shapes = set()
+    locations = None
     for _ in range(count):
-        features = explainer.features(images_of(next(stream), device))
-        if len(features.z) * world_size() < 2:
-            raise ValueError("a batch of one image; InfoNCE needs at least two, for its negatives")
-        shapes.add(features.shape)
-        if len(shapes) > 1:
-            raise ValueError(
-                f"the locations change between batches ({', '.join(map(str, shapes))}); "
-                "resize the images to one size"
-            )
+        features = _features(explainer, images_of(next(stream), device), locations)
+        locations = features.shape
         moments["local"].add(features.local)
         moments["z"].add(features.z)
         for i, output in enumerate(features.evidence):
             moments[f"evidence {i}"].add(taps.as_locations(output, "evidence"))
     found = {name: moment.result() for name, moment in moments.items()}
-    return Inserted(found, shapes.pop(), explainer.critic, explainer.members, explainer.seed).to(
-        device
-    )
+    settings = explainer.critic, explainer.members, explainer.seed
+    return Inserted(found, locations, *settings).to(device)
+
+
+def _features(explainer, images: Tensor, locations: tuple[int, ...] | None):
+    """Of one clean pass; locations: those of the batches before, if there were any."""
+    features = explainer.features(images)
+    if len(features.z) * world_size() < 2:
+        raise ValueError("a batch of one image; InfoNCE needs at least two, for its negatives")
+    if locations not in (None, features.shape):
+        raise ValueError(
+            f"the locations change between batches ({locations}, then {features.shape}); resize "
+            "the images to one size"
+        )
+    return features
 
 
 def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ramp) -> dict:
     mask, optimizer, schedule = training.set_up(inserted.mask, steps)
     history = {"loss": [], "nats": [], "keep": []}
     for step in training.bar(steps, "mask", history, "nats"):
-        batch = next(stream)
+        batch = move_data_to_device(next(stream), training.fabric.device)
         images = images_of(batch, training.fabric.device)
         with training.fabric.autocast():
-            features = explainer.features(images)
+            features = _features(explainer, images, inserted.locations)
         keep = mask(inserted.standard_evidence(features.evidence), inserted.locations)
         passed = inserted.inject(features.local, keep, noise(features.local))
         with training.fabric.autocast():
@@ -155,7 +168,7 @@ def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
     for name, x in (("total", local), ("decision", passed)):
         critics = getattr(inserted, name)
         setattr(inserted, f"{name}_bank", torch.stack([c.embed(x, z)[0] for c in critics]))
-        groups = zip(x.chunk(GROUPS), z.chunk(GROUPS), strict=True)
+        groups = zip(x.tensor_split(GROUPS), z.tensor_split(GROUPS), strict=True)
         bounds = [[critic_bound(c, *c.embed(a, b)) for c in critics] for a, b in groups]
         values = torch.tensor(bounds).mean(1)
         error = values.std() / math.sqrt(len(values))
@@ -166,8 +179,9 @@ def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
 @torch.no_grad()
 def _sample(explainer, inserted, stream, training) -> tuple[Tensor, Tensor, Tensor]:
     """Local features, mask and representation of the next batch."""
+    images = images_of(next(stream), training.fabric.device)
     with training.fabric.autocast():
-        features = explainer.features(images_of(next(stream), training.fabric.device))
+        features = _features(explainer, images, inserted.locations)
     return features.local, explainer.keep_of(features, inserted), features.z
 
 
@@ -195,10 +209,11 @@ class _Moments:
 
     def add(self, x: Tensor) -> None:
         variance, mean = torch.var_mean(x.flatten(0, -2), dim=0, correction=0)
-        self.batches.append((gather(mean[None]).double(), gather(variance[None]).double()))
+        # In double precision on the CPU alone: not every device has it.
+        self.batches.append(tuple(gather(one[None]).cpu().double() for one in (mean, variance)))
 
     def result(self) -> tuple[Tensor, Tensor]:
-        means, variances = (torch.cat(parts).cpu() for parts in zip(*self.batches, strict=True))
+        means, variances = (torch.cat(parts) for parts in zip(*self.batches, strict=True))
         mean = means.mean(0)
         std = (variances.mean(0) + means.var(0, correction=0)).sqrt()
         # Channels that are dead in these batches must not blow up in the next.

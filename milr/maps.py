@@ -12,7 +12,7 @@ BITS = 1 / math.log(2)
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of B images over their locations, (B, H, W), in bits; (B, 1, N) for tokens.
+    """Maps of B images over their locations, (B, H, W), in bits; (B, N) for tokens.
 
     total: pointwise information of a location about the representation; signed, its mean over
         samples is a lower bound on I(x_i; z), at most `ceiling`.
@@ -42,7 +42,10 @@ class Maps:
         return bool((self.total.mean(0) > 0.8 * self.ceiling).any())
 
     def resized(self, size: int | tuple[int, int]) -> "Maps":
-        """The maps at another resolution (bilinear), each location still in bits per location."""
+        """The maps at another resolution (bilinear), each location still in bits per location.
+
+        Raises ValueError for maps of tokens, which have no places in the image that are known here.
+        """
         return self._changed(lambda m: _resize(m, size))
 
     def __len__(self) -> int:
@@ -62,4 +65,9 @@ def concatenate(parts: list[Maps]) -> Maps:
 
 
 def _resize(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
+    if maps.dim() != 3:
+        raise ValueError(
+            f"maps of shape {tuple(maps.shape)} are of tokens; bring them to (B, H, W) first, as "
+            "the model lays its tokens out"
+        )
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

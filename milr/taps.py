@@ -10,6 +10,13 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+# What changes the model, or its outputs, with each pass in training mode.
+_CHANGING = (
+    nn.modules.batchnorm._NormBase,
+    nn.modules.dropout._DropoutNd,
+    nn.utils.parametrizations._SpectralNorm,
+)
+
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
     """The module of that name in `model.named_modules()`.
@@ -73,14 +80,11 @@ def replace(model: nn.Module, name: str, function: Callable[[Tensor], Tensor]) -
 def frozen(model: nn.Module, device: torch.device | None = None) -> Iterator[nn.Module]:
     """The model without gradients of its own, on `device`; afterwards as it was, bit for bit.
 
-    Raises ValueError for batch normalisation or dropout in training mode: each pass would change
-    the model, or its outputs, and z would not be one thing.
+    Raises ValueError for dropout, or normalisation that learns from what it sees, in training mode:
+    each pass would change the model, or its outputs, and z would not be one thing.
     """
     for name, module in model.named_modules():
-        changing = isinstance(
-            module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
-        )
-        if changing and module.training:
+        if module.training and isinstance(module, _CHANGING):
             raise ValueError(
                 f"layer {name!r} ({type(module).__name__}) is in training mode; "
                 "call model.eval() before explaining the model"

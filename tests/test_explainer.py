@@ -280,6 +280,53 @@ def test_batches_that_cannot_work_are_refused(convolutional):
         )
 
 
+@pytest.mark.parametrize("good", [3, 7])
+def test_an_odd_batch_is_refused_wherever_it_comes(convolutional, good):
+    """After the two batches of the moments, in the mask's turn; and after that, in the critics'."""
+    usual = list(batches((2, 4, 4), count=good))
+    larger, alone = (list(batches(s, 1, n)) for s, n in (((2, 6, 6), 16), ((2, 4, 4), 1)))
+    for odd, words in ((larger, "change between batches"), (alone, "batch of one image")):
+        with pytest.raises(ValueError, match=words):
+            MILR(convolutional, "stem", "pool").fit(usual + odd, cross_entropy, **FAST)
+
+
+def test_a_bank_or_moments_that_cannot_do_are_refused_at_once(convolutional):
+    def fit(**settings):
+        data = iter([])  # nothing may be asked of it
+        return MILR(convolutional, "stem", "pool").fit(data, cross_entropy, **{**FAST, **settings})
+
+    with pytest.raises(ValueError, match="bank is 7; give at least 8"):
+        fit(bank=7)
+    with pytest.raises(ValueError, match="moment_batches is 0; give 1"):
+        fit(moment_batches=0)
+
+
+def test_a_bank_of_any_size_gives_bounds_with_an_error(convolutional):
+    for bank in (9, 13):
+        found = fitted(convolutional, "stem", "pool", bank=bank)
+        assert math.isfinite(found.history["held out total"][1])
+
+
+class Placed:
+    """Labels that know whether they were brought to the device."""
+
+    def __init__(self, values, device=None):
+        self.values, self.device = values, device
+
+    def to(self, device, **_):
+        return Placed(self.values, torch.device(device))
+
+
+def test_the_objective_gets_its_whole_batch_on_the_device(convolutional):
+    def objective(outputs, batch):
+        assert batch["labels"].device == outputs.device
+        return F.cross_entropy(outputs, batch["labels"].values)
+
+    data = [{"images": x, "labels": Placed(y)} for x, y in batches((2, 4, 4))]
+    explainer = MILR(convolutional, "stem", "pool").fit(data, objective, **FAST)
+    explainer.refine(data[0], objective, steps=1)
+
+
 def test_a_model_in_training_mode_with_batch_norm_is_refused(convolutional):
     convolutional.train()
     try:

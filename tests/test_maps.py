@@ -28,6 +28,12 @@ def test_resizing_keeps_the_redundant_map_a_difference(maps):
     torch.testing.assert_close(constant, torch.full((1, 5, 5), 0.75))
 
 
+def test_maps_of_tokens_have_no_other_resolution():
+    tokens = Maps(*(torch.zeros(2, 5) for _ in range(3)), ceiling=1.0)
+    with pytest.raises(ValueError, match=r"shape \(2, 5\) are of tokens"):
+        tokens.resized(8)
+
+
 def test_maps_are_joined_and_taken_apart_in_order(maps):
     other = Maps(maps.total + 1, maps.decision, maps.capacity, 3.0)
     both = concatenate([maps, other])

@@ -15,7 +15,7 @@ from torch import Tensor
 import milr
 from milr import MILR, distributed
 from milr.data.episodes import batches_by_class
-from milr.data.images import ImageSet, normalise
+from milr.data.images import ImageSet, content_digest, normalise
 from milr.models.learner import episodes
 from milr.models.prototypical import PrototypicalNetwork
 from milr.models.settings import SHARP, Training, load_sets, recipe
@@ -23,7 +23,8 @@ from milr.models.train import once, train
 
 _HERE = Path(milr.__file__).parent
 METHOD = ("infonce.py", "bottleneck.py", "taps.py", "inserted.py", "fitting.py", "explainer.py")
-SOURCES = (*(_HERE / name for name in METHOD), Path(__file__))
+OBJECTIVE = ("models/learner.py", "models/prototypical.py", "data/episodes.py", "data/images.py")
+SOURCES = (*(_HERE / name for name in METHOD + OBJECTIVE), Path(__file__))
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def explain(
     # By the kind of device, not by how it was asked for: "auto" finds what "cpu" made.
     config = asdict(settings) | {"device": fabric.device.type}
     config["training"] |= {"device": fabric.device.type, "processes": None}
-    place = {"config": config, "sources": SOURCES, "data": sets["train"].digest}
+    # With the weights: the same settings may have trained another network by other code.
+    learned = content_digest(sets["train"].digest, *network.state_dict().values())
+    place = {"config": config, "sources": SOURCES, "data": learned}
     state = once(
         fabric,
         "explainer",

@@ -41,9 +41,9 @@ def test_an_explainer_is_fitted_once_and_found_again(monkeypatch):
 
 def test_how_the_device_was_asked_for_does_not_count(monkeypatch):
     monkeypatch.setattr("milr.distributed.devices", lambda: ("cpu",))
+    monkeypatch.setattr("milr.models.explainers.train", lambda s, sets: _network(s))
     explain(TINY, SETS)
     monkeypatch.setattr(explainers, "_fit", lambda *_: pytest.fail("fitted a second time"))
-    monkeypatch.setattr("milr.models.explainers.train", lambda s, sets: _network(s))
     on_auto = replace(TINY, training=replace(TINY.training, device="auto"))
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         pytest.skip('"auto" is not the CPU on this machine')
@@ -53,6 +53,7 @@ def test_how_the_device_was_asked_for_does_not_count(monkeypatch):
 def _network(settings):
     from milr.models.prototypical import PrototypicalNetwork
 
+    torch.manual_seed(0)
     return PrototypicalNetwork(settings.backbone, settings.metric).eval(), {}
 
 
@@ -62,6 +63,16 @@ def test_other_settings_are_fitted_anew():
     assert not torch.equal(
         one.state()["inserted"]["mask.last.weight"], other.state()["inserted"]["mask.last.weight"]
     )
+
+
+def test_another_network_of_the_same_settings_is_explained_anew(monkeypatch):
+    """As after a change of the code that trains it."""
+    _, one = explain(TINY, SETS)
+    other, _ = _network(TINY.training)
+    monkeypatch.setattr("milr.models.explainers.train", lambda *_: (other, {}))
+    _, two = explain(TINY, SETS)
+    moments = [e.state()["inserted"]["local mean"] for e in (one, two)]
+    assert not torch.allclose(*moments)
 
 
 def test_the_command_line_names_the_networks_settings_and_its_own():
