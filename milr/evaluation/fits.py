@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import milr
 from milr import MILR, taps
 from milr.cache import cached
 from milr.data.episodes import batches_by_class
-from milr.data.images import ImageSet, normalise
+from milr.data.images import ImageSet, content_digest, normalise
 from milr.models import learner
 from milr.models.explainers import SOURCES as FITTED_BY
 from milr.models.explainers import Explaining
@@ -17,7 +16,7 @@ from milr.models.prototypical import PrototypicalNetwork
 from milr.peers import schulz
 
 BLUR = 1.0
-SOURCES = (*FITTED_BY, Path(schulz.__file__), Path(milr.__file__).parent / "models" / "learner.py")
+SOURCES = (*FITTED_BY, Path(schulz.__file__))
 
 
 def readout(
@@ -33,7 +32,7 @@ def readout(
         start = time.perf_counter()
         batches = _batches(settings, images)
         how = {"steps": steps, "blur": BLUR, "seed": settings.seed}
-        how["moment_batches"] = min(10, steps)
+        how |= {"moment_batches": min(10, steps), "precision": settings.training.precision}
         found, _ = schulz.fit_readout(
             network, *layers, batches, _objective(settings, network), **how
         )
@@ -43,7 +42,8 @@ def readout(
         return {"mask": mask, "moments": moments, "seconds": seconds}
 
     config = asdict(settings) | {"steps": steps, "device": taps.device_of(network).type}
-    kept = cached("readout", config, make, sources=SOURCES, data=images.digest)
+    learned = content_digest(images.digest, *network.state_dict().values())
+    kept = cached("readout", config, make, sources=SOURCES, data=learned)
     moments = [tuple(pair) for pair in kept["moments"]]
     found = schulz.Readout((layers[0], *layers[1]), moments, BLUR, settings.seed)
     found.mask.load_state_dict(kept["mask"])

@@ -55,7 +55,7 @@ def integrated_gradients(steps: int = 50) -> Method:
 
 
 def layer_integrated_gradients(layer: str, steps: int = 16) -> Method:
-    """The straight way of the layer's outputs from the mean colour to the image, with the gradients taken at a layer's outputs, signed."""
+    """At a layer, signed: straight from its outputs for the mean colour to those for the image."""
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         scored = Scored(model, target)

@@ -16,6 +16,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from milr import bottleneck, taps
 from milr.data.images import content_digest
+from milr.distributed import make_fabric
 from milr.explainer import draw_noise
 from milr.maps import BITS
 from milr.peers.peer import Peer
@@ -141,6 +142,7 @@ def fit_readout(
     blur: float = 1.0,
     ramp: float = 0.5,
     moment_batches: int = 10,
+    precision: str = "32-true",
     seed: int = 0,
 ) -> tuple[Readout, dict[str, list[float]]]:
     """Fit a Readout bottleneck at a layer; the model stays as it is.
@@ -150,6 +152,7 @@ def fit_readout(
     images): the model's own loss, a scalar to minimise, as for `MILR.fit`; to it comes beta times
     the mean capacity per feature, in nats. ramp: share of the steps over which beta rises from 0,
     as for `MILR.fit`; the paper has none (0), and then a beta of 10 soon shuts everything.
+    precision: of the model's passes, as `milr.distributed.make_fabric` takes it.
     History: "loss", "nats" (mean capacity per location) and "keep" for every step.
     """
     stream = iter(batches)
@@ -160,16 +163,20 @@ def fit_readout(
     readout.to(device)
     optimizer = torch.optim.Adam(readout.parameters(), lr=learning_rate)
     generator = torch.Generator().manual_seed(seed)
+    fabric = make_fabric(device.type, precision=precision)
     history: dict[str, list[float]] = {"loss": [], "nats": [], "keep": []}
     with taps.frozen(model):
         for step, batch in enumerate(itertools.islice(stream, steps)):
             images = batch.to(device)
-            outputs = outputs_of(model, images, layers)
+            with fabric.autocast():
+                outputs = [output.float() for output in outputs_of(model, images, layers)]
             local, keep = outputs[0], readout.keep(outputs)
             mean, std = _columns(readout.moments[0], local)
             noise = draw_noise(local.shape, generator, device)
             passed = bottleneck.inject(local, keep, mean, std, noise)
-            loss = objective(_run_with(model, layer, images, passed), batch)
+            with fabric.autocast():
+                decided = _run_with(model, layer, images, passed)
+            loss = objective(decided.float(), batch)
             price = bottleneck.capacity(local, keep, mean, std)
             optimizer.zero_grad(set_to_none=True)
             now = beta * min(1.0, (step + 1) / max(1.0, ramp * steps))

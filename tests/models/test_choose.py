@@ -3,6 +3,7 @@ import torch
 
 from milr.data.images import ImageSet
 from milr.models import choose
+from milr.models.explainers import Explaining
 from milr.models.prototypical import PrototypicalNetwork
 from milr.models.settings import Training
 
@@ -48,3 +49,29 @@ def test_the_command_line_prints_each_value_and_its_distance_from_the_best(capsy
         "metric cosine: 20.0 %, -80.0 +- 0.0 from the best",
         "metric euclidean: 100.0 %, +0.0 +- 0.0 from the best",
     ]
+
+
+class HalfBlind:
+    """Stands for an explainer: through its bottleneck the images with odd numbers are black."""
+
+    def __init__(self, beta):
+        self.beta = beta
+
+    def through(self, images):
+        seen = images.mean((2, 3))
+        seen[1::2] *= 0 if self.beta > 1 else 1
+        return seen
+
+
+def test_explainers_are_compared_by_what_the_decision_loses(monkeypatch, capsys):
+    eyes = OfGoodOrBadEyes(Training())
+    monkeypatch.setattr(choose, "explain", lambda s, sets: (eyes, HalfBlind(s.beta)))
+    found = choose.compare_lost(Explaining(), "beta", [1.0, 4.0], sets(), episodes=30)
+    assert found[1.0].abs().max() == 0
+    assert found[4.0].mean() > 0.2
+    choose.main(["--explainer", "beta", "1", "4"])
+    kept, lost = capsys.readouterr().out.splitlines()
+    assert kept == "beta 1.0: +0.0 +- 0.0 points of accuracy lost"
+    assert lost.startswith("beta 4.0: +")
+    with pytest.raises(ValueError, match="no setting 'colour'.*beta"):
+        choose.compare_lost(Explaining(), "colour", ["red"])

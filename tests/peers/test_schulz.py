@@ -175,3 +175,24 @@ def test_with_a_ramp_the_price_comes_later(readout):
 
     sudden, slow = keep_of(0.0), keep_of(1.0)
     assert sudden[10] < slow[10] - 0.05
+
+
+def test_passes_in_half_precision_teach_nearly_the_same():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Flatten(), nn.Linear(48, 2)).eval()
+    images = draw(16, 1, 4, 4)
+    clean = model(images).detach()
+
+    def keep_of(precision):
+        def objective(outputs, batch):
+            assert outputs.dtype == torch.float32
+            return 20 * (outputs - clean).square().mean()
+
+        fitted, _ = schulz.fit_readout(
+            model, "0", ("0",), [images] * 50, objective, steps=40, precision=precision
+        )
+        return fitted.keep([model[0](images)] * 2)
+
+    full, half = keep_of("32-true"), keep_of("bf16-mixed")
+    assert not torch.equal(full, half)
+    assert torch.corrcoef(torch.stack([full.flatten(), half.flatten()]).detach())[0, 1] > 0.98
