@@ -1,10 +1,15 @@
 """The code that the pages ask a reader to try."""
 
 import re
+import shlex
 
 import pytest
 import torch
 
+from milr.companion.profiles import Run, resolve
+from milr.models import explainers, train
+from milr.models.explainers import Explaining
+from milr.models.settings import SHARP, recipe
 from milr.paths import ROOT
 
 
@@ -23,3 +28,17 @@ def test_code_of_page_runs_from_top_to_bottom(page, capsys):
     assert maps.total.shape == maps.capacity.shape == (len(maps), 16, 16)
     assert (maps.capacity >= 0).all()
     assert "torch.Size" in capsys.readouterr().out
+
+
+def test_the_launched_commands_make_what_the_paper_profile_looks_for():
+    text = (ROOT / "book/rerun.md").read_text().replace("\\\n", " ")
+    train_words, explain_words = (
+        shlex.split(re.search(rf"milr/models/{name}\.py (.*)", text)[1])
+        for name in ("train", "explainers")
+    )
+    run = Run(profile="paper", data="cub")
+    asked = resolve(ROOT / "notebooks/04_milr_module.ipynb", run)
+    network = recipe("cub", seed=0, device=asked["device"], **asked["training"])
+    assert train.parse(train_words) == network
+    sharp = Explaining(network, SHARP["cub"], seed=0, **asked["fit"])
+    assert explainers.parse(explain_words) == sharp
