@@ -47,12 +47,19 @@ def refresh(notebook: Path, label: str = "") -> bool:
 
 
 def strip(outputs: list) -> list:
-    """Return the outputs that are compared: what was printed, and values as text."""
+    """Return the outputs that are compared: what was printed, and values as text.
+
+    Where what is printed breaks into several outputs depends on how busy the machine is, so what
+    follows on itself is one.
+    """
     kept = []
     for output in outputs:
         if output.output_type == "stream":
             if output.name == "stdout":
-                kept.append(output)
+                if kept and kept[-1].output_type == "stream":
+                    kept[-1].text += output.text
+                else:
+                    kept.append(output)
             continue
         text = {kind: output.data[kind] for kind in _KEPT if kind in output.data}
         if text:
