@@ -1,6 +1,6 @@
 """A small book to look at: the real pages, with stand-ins for what only a run can give.
 
-`MILR_BOOK=build/book/_build/html pytest tests/book` looks at a book that was built before.
+`MILR_BOOK=build/birds-quick-0/book pytest tests/book` looks at a book that was built before.
 """
 
 import fcntl

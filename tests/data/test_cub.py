@@ -22,32 +22,16 @@ def paint(width=200, height=120):
     return Image.fromarray(photo)
 
 
+def bird(species, number):
+    """The same photograph for all, but the third of each species is absent."""
+    return None if number == 2 else paint(), BOX, [(*BEAK, 1), (0.0, 0.0, 0)]
+
+
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    """Four species with three rows each; the third photograph of each species is absent."""
+def root(tmp_path, monkeypatch, write_cub):
+    """Four species with three rows each."""
     monkeypatch.setenv("MILR_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "data" / "CUB_200_2011"
-    names = [f"{species}/{i}.jpg" for species in SPECIES for i in range(3)]
-    for name in names:
-        if not name.endswith("2.jpg"):
-            (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-            paint().save(folder / "images" / name, quality=98, subsampling=0)
-    rows = list(enumerate(names, start=1))
-    write(folder / "images.txt", rows)
-    write(folder / "classes.txt", enumerate(SPECIES, start=1))
-    write(folder / "image_class_labels.txt", [(i, (i - 1) // 3 + 1) for i, _ in rows])
-    write(folder / "train_test_split.txt", [(i, i % 3 % 2) for i, _ in rows])
-    write(folder / "bounding_boxes.txt", [(i, *map(float, BOX)) for i, _ in rows])
-    (folder / "parts").mkdir()
-    write(folder / "parts/parts.txt", [(1, "beak"), (2, "left eye")])
-    located = [row for i, _ in rows for row in ((i, 1, *BEAK, 1), (i, 2, 0.0, 0.0, 0))]
-    write(folder / "parts/part_locs.txt", located)
-    return tmp_path / "data"
-
-
-def write(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(" ".join(map(str, row)) + "\n" for row in rows))
+    return write_cub(tmp_path / "data", SPECIES, 3, ("beak", "left eye"), bird)
 
 
 def test_rows_without_a_photograph_are_skipped_and_counted(root):
