@@ -51,7 +51,6 @@ setup: $(READY) ## make the environment .venv from requirements.lock
 
 $(READY): pyproject.toml requirements.lock
 	@sh milr/companion/setup.sh "$(VENV)" "$(PYTHON)"
-	@touch $@
 
 reproduce: $(READY) ## run the notebooks, validate them and build the book
 	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS)
