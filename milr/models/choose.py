@@ -85,8 +85,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("values", nargs="+")
     chosen, rest = parser.parse_known_args(arguments)
     settings = (explainers.parse if chosen.explainer else parse)(rest)
-    default = getattr(settings, chosen.name, None)
-    values = [(str if default is None else type(default))(value) for value in chosen.values]
+    try:
+        _check(type(settings), chosen.name)
+        default = getattr(settings, chosen.name)
+        values = [(str if default is None else type(default))(value) for value in chosen.values]
+    except ValueError as error:
+        parser.error(str(error))
     if chosen.explainer:
         for value, lost in compare_lost(settings, chosen.name, values).items():
             print(f"{chosen.name} {value}: {_points(lost)} points of accuracy lost")

@@ -51,6 +51,20 @@ def test_the_command_line_prints_each_value_and_its_distance_from_the_best(capsy
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["colour", "red"], "no setting 'colour'; give one of data"),
+        (["steps", "many"], "invalid literal for int() with base 10: 'many'"),
+        (["--explainer", "metric", "cosine"], "no setting 'metric'; give one of training, beta"),
+    ],
+)
+def test_the_command_line_refuses_what_it_cannot_set(words, said, capsys):
+    with pytest.raises(SystemExit):
+        choose.main(words)
+    assert said in capsys.readouterr().err
+
+
 class HalfBlind:
     """Stands for an explainer: through its bottleneck the images with odd numbers are black."""
 
