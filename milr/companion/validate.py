@@ -93,11 +93,10 @@ def main(words: list[str] | None = None) -> int:
     label = f"{options.position} {options.notebook.stem}".strip()
     start = time.monotonic()
     wrong = validate(options.notebook.resolve(), run_of(options), label)
-    for sentence in wrong:
-        print(sentence, file=sys.stderr)
     verdict = "NOT VALID: see above" if wrong else "valid"
     clock = progress.clock(time.monotonic() - start)
-    print(f"{label}  {verdict}  {clock}", file=sys.stderr, flush=True)
+    # In one piece, since others that are validated at the same time have something to say too.
+    sys.stderr.write("\n".join([*wrong, f"{label}  {verdict}  {clock}\n"]))
     return 1 if wrong else 0
 
 
@@ -111,4 +110,7 @@ def _is_compared(cell: dict) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
