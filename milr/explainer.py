@@ -16,13 +16,13 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from milr import fitting, taps
-from milr.infonce import CRITICS, pointwise_against
+from milr import fitting, readings, taps
+from milr.infonce import CRITICS
 from milr.inserted import Inserted, from_state
 from milr.maps import BITS, Maps, concatenate
 from milr.refining import refined_keep
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Features(NamedTuple):
@@ -93,22 +93,29 @@ class MILR:
         self._inserted, self.history = fitting.fit(self, batches, objective, **settings)
         return self
 
-    def explain(self, images: Tensor, draws: int = 4, batch_size: int = 64) -> Maps:
+    def explain(
+        self, images: Tensor, draws: int = 4, batch_size: int = 64, reading: str = "pointwise"
+    ) -> Maps:
         """Maps of images (B, ...): total, decision, redundant and capacity, in bits, on the CPU.
 
+        reading: of total and decision. "pointwise": how much the location speaks for the image's
+        own z, signed; "surprise": how far it moves the belief about z, never negative, and for the
+        decision away from what a closed bottleneck leaves believed (`milr.readings`).
         draws: how many draws of the noise the decision map averages over, in pairs of opposites: of
         a critic that is linear in the features, the noise cancels almost wholly. An image's maps do
         not depend on the images beside it.
-        Raises NotFitted before `fit`, ValueError for NaN features or another shape than at `fit`.
+        Raises NotFitted before `fit`, ValueError for an unknown reading, NaN features or another
+        shape than at `fit`.
         """
         inserted = self._fitted()
+        readings.check(reading)
         with self._working(inserted) as device, torch.no_grad():
             noise = self._opposites(draws, inserted, device)
             found = []
             for chunk in images.split(batch_size):
                 features = self.features(chunk.to(device))
                 keep = self.keep_of(features, inserted)
-                found.append(self._explain(features, keep, inserted, noise))
+                found.append(self._explain(features, keep, inserted, noise, reading))
         return concatenate(found)
 
     def refine(
@@ -119,16 +126,18 @@ class MILR:
         steps: int = 10,
         draws: int = 4,
         learning_rate: float = 0.3,
+        reading: str = "pointwise",
     ) -> Maps:
         """Maps of one batch whose labels or episode are known, with a mask of its own.
 
         batch, objective: as for `fit`; an episode's images belong in one batch. The mask starts
         from the one that `explain` takes, and makes a few steps on the objective plus beta times
         the capacity; what was fitted stays as it is. Unlike there, an image's maps depend on the
-        images beside it if the objective does.
+        images beside it if the objective does. reading: as for `explain`.
         Raises as `explain` does.
         """
         inserted = self._fitted()
+        readings.check(reading)
         with self._working(inserted) as device:
             batch = move_data_to_device(batch, device)
             images = fitting.images_of(batch, device)
@@ -137,7 +146,7 @@ class MILR:
             keep = refined_keep(self, features, inserted, batch, images, objective, *settings)
             with torch.no_grad():
                 noise = self._opposites(draws, inserted, device)
-                return self._explain(features, keep, inserted, noise)
+                return self._explain(features, keep, inserted, noise, reading)
 
     def through(self, images: Tensor, draw: int = 0, batch_size: int = 64) -> Tensor:
         """The model's outputs for images when only what the bottleneck passes goes on.
@@ -242,23 +251,25 @@ class MILR:
         noise = draw_noise(shape, self.generator("explain"), device)
         return torch.cat([noise, -noise])[:draws]
 
-    def _explain(self, features: Features, keep: Tensor, inserted: Inserted, noise: Tensor) -> Maps:
-        z = inserted.standard_z(features.z)
-
-        def information(which: str, local: Tensor) -> Tensor:
-            x, bank = inserted.standard_local(local), getattr(inserted, f"{which}_bank")
-            critics = zip(getattr(inserted, which), bank, strict=True)
-            return torch.stack([pointwise_against(c, *c.embed(x, z), b) for c, b in critics]).mean(
-                0
-            )
-
-        passed = [inserted.inject(features.local, keep, one) for one in noise]
-        decision = torch.stack([information("decision", local) for local in passed]).mean(0)
-        total = information("total", features.local)
+    def _explain(
+        self, features: Features, keep: Tensor, inserted: Inserted, noise: Tensor, reading: str
+    ) -> Maps:
+        passed = torch.stack([inserted.inject(features.local, keep, one) for one in noise])
+        clean = features.local[None]
+        if reading == "pointwise":
+            total = readings.pointwise(inserted, "total", clean, features.z)
+            decision = readings.pointwise(inserted, "decision", passed, features.z)
+            compared = inserted.total_bank.shape[1] + 1
+        else:
+            closed = torch.zeros_like(keep[:1])
+            silent = torch.stack([inserted.inject(clean[0, :1], closed, one) for one in noise])
+            total = readings.surprise(inserted, "total", clean)
+            decision = readings.surprise(inserted, "decision", passed, silent)
+            compared = inserted.total_seen.shape[1]
         capacity = inserted.capacity(features.local, keep).sum(-1)
         shape = (len(keep), *features.shape)
         maps = [(BITS * values).reshape(shape).cpu() for values in (total, decision, capacity)]
-        return Maps(*maps, ceiling=BITS * math.log(inserted.total_bank.shape[1] + 1))
+        return Maps(*maps, ceiling=BITS * math.log(compared))
 
     def _fitted(self) -> Inserted:
         if self._inserted is None:

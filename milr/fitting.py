@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from milr import taps
 from milr.distributed import gather, make_fabric, world_size
 from milr.infonce import critic_bound
-from milr.inserted import Inserted
+from milr.inserted import KEPT, Inserted
+from milr.readings import log_normaliser
 
 # Below this average share the bottleneck has shut, and experience says that it never opens again.
 SHUT = 0.005
@@ -158,7 +159,7 @@ def _fit_critics(explainer, inserted, stream, noise, training, steps, count, hid
 
 @torch.no_grad()
 def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
-    """Embedded local features of samples that no critic has seen, and the bounds on them."""
+    """What is kept of samples that no critic has seen, and the bounds on them."""
     found: list[tuple] = []
     while sum(len(z) for *_, z in found) < size:
         sample = _sample(explainer, inserted, stream, training)
@@ -167,7 +168,11 @@ def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
     history = {}
     for name, x in (("total", local), ("decision", passed)):
         critics = getattr(inserted, name)
-        setattr(inserted, f"{name}_bank", torch.stack([c.embed(x, z)[0] for c in critics]))
+        banks, seen = zip(*(c.embed(x, z) for c in critics), strict=True)
+        each = zip(critics, banks, seen, strict=True)
+        normalisers = [log_normaliser(c, bank, v) for c, bank, v in each]
+        for kept, values in zip(KEPT, (banks, seen, normalisers), strict=True):
+            setattr(inserted, f"{name}_{kept}", torch.stack(values))
         groups = zip(x.tensor_split(GROUPS), z.tensor_split(GROUPS), strict=True)
         bounds = [[critic_bound(c, *c.embed(a, b)) for c in critics] for a, b in groups]
         values = torch.tensor(bounds).mean(1)

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from milr import bottleneck
 from milr.infonce import make_critic
 
-BANKS = ("total_bank", "decision_bank")
+# Of each information: what is kept of samples that no critic learned from.
+KEPT = ("bank", "seen", "normaliser")
+BANKS = tuple(f"{which}_{kept}" for which in ("total", "decision") for kept in KEPT)
 
 
 class Inserted(nn.Module):
@@ -19,7 +21,9 @@ class Inserted(nn.Module):
     critic: kind of the critics, of which each information has `members`: the mean of their bounds
     is a bound as well, and its maps depend less on where the critics started. seed: of the initial
     weights. `total_bank` and `decision_bank`, (members, samples, N, width), hold the embedded local
-    features of samples kept as negatives.
+    features of samples kept as negatives; `total_seen` and `decision_seen`, (members, samples,
+    width), their embedded representations; `total_normaliser` and `decision_normaliser`, (members,
+    N, samples), what `readings.log_normaliser` says of both.
     """
 
     def __init__(

@@ -14,11 +14,12 @@ BITS = 1 / math.log(2)
 class Maps:
     """Maps of B images over their locations, (B, H, W), in bits; (B, N) for tokens.
 
-    total: pointwise information of a location about the representation; signed, its mean over
-        samples is a lower bound on I(x_i; z), at most `ceiling`.
-    decision: the same for what comes through the bottleneck, with a critic of its own; signed.
+    total: information of a location about the representation, pointwise (signed) or surprise (at
+        least 0), as it was asked for; pointwise, its mean over samples is a lower bound on
+        I(x_i; z), at most `ceiling`.
+    decision: the same for what comes through the bottleneck, with a critic of its own.
     capacity: upper bound on what the bottleneck lets through at the location; at least 0.
-    ceiling: log2 of the number of samples that InfoNCE compared; an average near it is saturated.
+    ceiling: log2 of the number of samples that were compared; an average near it is saturated.
     """
 
     total: Tensor

@@ -225,6 +225,36 @@ def test_the_bit_that_is_known_but_does_not_decide_is_redundant(four_bits):
     assert four_bits["redundant"].argmax() == 1
 
 
+def test_the_surprise_of_independent_bits_is_known_for_every_image(fitted_to_bits):
+    """Pointwise or not, a bit tells a bit; what is no part of z moves no belief about it."""
+    maps = fitted_to_bits.explain(bits(64, 99), draws=8, reading="surprise")
+    total, decision = (m.flatten(1) for m in (maps.total, maps.decision))
+    assert total[:, :2].mean(0).tolist() == pytest.approx([1, 1], abs=0.05)
+    assert float(total[:, 2:].max()) < 0.05 and float(total.min()) >= 0
+    assert float(decision[:, 0].min()) > 5 * float(decision[:, 1:].max()) >= 0
+    assert maps.ceiling == pytest.approx(8)
+
+
+def test_the_surprise_of_an_image_does_not_depend_on_the_images_beside_it(explainer):
+    images = torch.randn(5, 2, 4, 4)
+    together = explainer.explain(images, reading="surprise")
+    alone = explainer.explain(images[3:4], reading="surprise")
+    assert torch.allclose(alone.decision, together.decision[3:4], atol=1e-5)
+    assert torch.allclose(alone.total, together.total[3:4], atol=1e-5)
+    with pytest.raises(
+        ValueError, match="reading is 'loud'; it must be one of pointwise, surprise"
+    ):
+        explainer.explain(images, reading="loud")
+
+
+def test_blocks_of_locations_make_no_difference_to_the_surprise(explainer, monkeypatch):
+    images = torch.randn(5, 2, 4, 4)
+    whole = explainer.explain(images, reading="surprise")
+    monkeypatch.setattr("milr.infonce.BLOCK", 5 * 24 * 3)
+    parts = explainer.explain(images, reading="surprise")
+    assert torch.allclose(parts.decision, whole.decision, atol=1e-6)
+
+
 def test_held_out_bounds_come_with_an_error_and_respect_the_ceiling(explainer):
     for name in ("held out total", "held out decision"):
         value, error = explainer.history[name]

@@ -25,8 +25,8 @@ _METHOD = Path(milr.__file__).parent
 # How an explainer is read, and not how it was fitted: what it learned is part of the key.
 SOURCES = (
     Path(schulz.__file__).with_name("__init__.py"),
-    *(_METHOD / f"{name}.py" for name in ("explainer", "refining", "inserted", "infonce")),
-    *(_METHOD / f"{name}.py" for name in ("bottleneck", "taps", "maps")),
+    *(_METHOD / f"{name}.py" for name in ("explainer", "refining", "readings", "inserted")),
+    *(_METHOD / f"{name}.py" for name in ("infonce", "bottleneck", "taps", "maps")),
 )
 
 
@@ -88,7 +88,9 @@ def case(
 def own_methods(explainer: MILR) -> dict[str, Peer]:
     """MI-LR's maps: from the image alone, and refined for the label that the peers know, too."""
     found = [own.amortised(explainer, kind) for kind in KINDS]
-    found += [own.refined_decision(explainer), own.refined(explainer)]
+    found += [own.amortised(explainer, kind, "surprise") for kind in KINDS if kind != "capacity"]
+    found += [own.refined(explainer, kind) for kind in ("decision", "capacity")]
+    found.append(own.refined(explainer, "decision", "surprise"))
     return {peer.name: peer for peer in found}
 
 

@@ -22,7 +22,10 @@ from milr.models.settings import SHARP, Training, load_sets, recipe
 from milr.models.train import once, train
 
 _HERE = Path(milr.__file__).parent
-METHOD = ("infonce.py", "bottleneck.py", "taps.py", "inserted.py", "fitting.py", "explainer.py")
+METHOD = tuple(
+    f"{name}.py"
+    for name in ("infonce", "readings", "bottleneck", "taps", "inserted", "fitting", "explainer")
+)
 OBJECTIVE = ("models/learner.py", "models/prototypical.py", "data/episodes.py", "data/images.py")
 SOURCES = (*(_HERE / name for name in METHOD + OBJECTIVE), Path(__file__))
 

@@ -1,78 +1,60 @@
 """MI-LR itself by the interface of the peers, so that it is asked and timed as they are.
 
-Both explain the model that they are given, with the inserted modules as they were fitted, so that
+All explain the model that they are given, with the inserted modules as they were fitted, so that
 a model with other parameters gets other maps.
 """
 
 from torch import Tensor, nn
 
-from milr import MILR, taps
+from milr import MILR, readings
 from milr.attribution import KINDS
-from milr.peers import schulz
 from milr.peers.peer import Peer
 from milr.peers.targets import Target
 
-# Sigmoids that are further out than this hardly move within a few steps.
-FARTHEST = 6.0
 
-
-def amortised(explainer: MILR, kind: str = "decision") -> Peer:
+def amortised(explainer: MILR, kind: str = "decision", reading: str = "pointwise") -> Peer:
     """One kind of a fitted explainer's maps, in bits. It sees the image alone.
 
-    Raises ValueError for an unknown kind.
+    Raises ValueError for an unknown kind or reading.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
+    name = _name("", kind, reading)
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        return getattr(_on(explainer, model).explain(images), kind)
+        return getattr(_on(explainer, model).explain(images, reading=reading), kind)
 
-    return Peer(f"MI-LR {kind}", explainer.local, "nothing", method, signed=kind != "capacity")
+    return Peer(name, explainer.local, "nothing", method, signed=_is_signed(kind, reading))
 
 
 def refined(
-    explainer: MILR,
-    *,
-    beta: float = schulz.BETA,
-    steps: int = 5,
-    draws: int = 4,
-    learning_rate: float = 0.5,
+    explainer: MILR, kind: str = "decision", reading: str = "pointwise", **settings
 ) -> Peer:
-    """Capacity of the mask after a few steps for each image's own target, in bits.
-
-    It starts from the mask that the explainer infers from the image, and then does as the
-    Per-Sample bottleneck does, whose knowledge of the label or the episode it shares. Settings as
-    for `milr.peers.schulz.best_keep`; without blur, as the explainer has none.
-    """
-    found = explainer.state()["inserted"]
-    moments = found["local mean"], found["local std"]
-
-    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        local = schulz.outputs_of(model, images, (explainer.local,))[0]
-        inferred = _on(explainer, model).keep(images).to(local.device)
-        start = taps.as_features(inferred.logit().clamp(-FARTHEST, FARTHEST), local)
-        keep = schulz.best_keep(
-            model, explainer.local, images, target, moments, beta=beta, steps=steps, draws=draws,
-            learning_rate=learning_rate, blur=0.0, start=start,
-        )  # fmt: skip
-        return schulz.bits(local, keep, moments)
-
-    return Peer("MI-LR refined", explainer.local, "label", method)
-
-
-def refined_decision(explainer: MILR, **settings) -> Peer:
-    """The decision map of a mask that a few steps fit to each image's own target, in bits.
+    """One kind of the maps with a mask that a few steps fit to each image's own target, in bits.
 
     As `MILR.refine` does it, with the price that the explainer was fitted with; settings as there.
+    It shares the knowledge of the label, or the episode, with the Per-Sample bottleneck. Raises
+    ValueError for an unknown kind or reading.
     """
+    name = _name("refined ", kind, reading)
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         def objective(outputs: Tensor, batch: Tensor) -> Tensor:
             return -target(outputs).mean()
 
-        return _on(explainer, model).refine(images, objective, **settings).decision
+        maps = _on(explainer, model).refine(images, objective, reading=reading, **settings)
+        return getattr(maps, kind)
 
-    return Peer("MI-LR refined decision", explainer.local, "label", method, signed=True)
+    return Peer(name, explainer.local, "label", method, signed=_is_signed(kind, reading))
+
+
+def _name(mask: str, kind: str, reading: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
+    readings.check(reading)
+    return f"MI-LR {mask}{'surprise ' if reading == 'surprise' else ''}{kind}"
+
+
+def _is_signed(kind: str, reading: str) -> bool:
+    return kind == "redundant" or (kind != "capacity" and reading == "pointwise")
 
 
 def _on(explainer: MILR, model: nn.Module) -> MILR:

@@ -11,7 +11,9 @@ import yaml
 from milr.paths import ROOT
 
 LEAVES = ("paths", "files", "cache", "distributed")
-METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "fitting", "refining", "explainer")
+METHOD = (
+    "infonce", "bottleneck", "taps", "maps", "inserted", "readings", "fitting", "refining", "explainer"
+)  # fmt: skip
 METHOD += ("exact", "estimators")
 FACES = ("attribution", "__init__")
 ARROW = (LEAVES, METHOD, FACES, ("data",), ("models", "peers"), ("evaluation",))

@@ -59,7 +59,7 @@ def test_every_method_is_there_once_and_ours_once_for_each_explainer(one):
     found = cases.methods(one)
     assert {len(row) for name, row in found.items() if name.startswith("MI-LR")} == {2}
     assert {len(row) for name, row in found.items() if not name.startswith("MI-LR")} == {1}
-    assert set(cases.SLOW) <= set(found) and "MI-LR refined" in found
+    assert set(cases.SLOW) <= set(found) and "MI-LR refined capacity" in found
     assert all(name == peer.name for name, row in found.items() for peer in row)
     assert len({cases.slug(name) for name in found}) == len(found)
 

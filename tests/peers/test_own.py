@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from milr import MILR
-from milr.peers import own, schulz, targets
+from milr.peers import own, targets
+from milr.refining import refined_keep
 
 
 @pytest.fixture(scope="module")
@@ -46,53 +47,62 @@ def test_a_model_with_other_parameters_gets_other_maps(fitted):
     assert torch.equal(peer.maps(fitted.model, IMAGES, target()), before)
 
 
-def test_refining_in_no_steps_gives_the_capacity_that_was_inferred(fitted):
-    maps = own.refined(fitted, steps=0).maps(fitted.model, IMAGES, target())
-    assert torch.allclose(maps, fitted.explain(IMAGES).capacity, rtol=1e-3)
+@pytest.mark.parametrize("kind", ["total", "decision", "redundant"])
+def test_the_surprise_has_a_row_of_its_own_and_no_sign_but_in_a_difference(fitted, kind):
+    peer = own.amortised(fitted, kind, "surprise")
+    maps = peer.maps(fitted.model, IMAGES, target())
+    expected = getattr(fitted.explain(IMAGES, reading="surprise"), kind)
+    assert torch.allclose(maps, expected, atol=1e-5)
+    assert peer.name == f"MI-LR surprise {kind}" and peer.signed == (kind == "redundant")
+    assert peer.signed or bool((maps >= 0).all())
+
+
+@pytest.mark.parametrize("kind", ["decision", "capacity"])
+@pytest.mark.parametrize("reading", ["pointwise", "surprise"])
+def test_refining_starts_from_what_was_inferred_and_heeds_the_label(fitted, kind, reading):
+    peer = own.refined(fitted, kind, reading, steps=0)
+    start = peer.maps(fitted.model, IMAGES, target())
+    inferred = getattr(fitted.explain(IMAGES, reading=reading), kind)
+    assert torch.allclose(start, inferred, rtol=1e-3, atol=1e-3)
+    peer = own.refined(fitted, kind, reading)
+    wrong = targets.class_log_probability(torch.tensor([2, 0, 1]))
+    maps = [peer.maps(fitted.model, IMAGES, asked) for asked in (target(), wrong)]
+    assert not torch.allclose(*maps, atol=1e-4) and peer.needs == "label"
 
 
 def test_refining_lowers_what_the_bottleneck_of_each_image_costs(fitted):
+    local = fitted.model[0](IMAGES).detach()
     found = fitted.state()["inserted"]
-    moments = found["local mean"], found["local std"]
-    asked = target()
+    mean, std = (found[f"local {name}"][:, None, None] for name in ("mean", "std"))
 
     def cost(steps):
-        how = {"beta": 1.0, "draws": 8, "learning_rate": 0.3}
-        maps = own.refined(fitted, steps=steps, **how).maps(fitted.model, IMAGES, asked)
-        start = fitted.keep(IMAGES).transpose(1, 2).unflatten(2, (8, 8)).logit()
-        keep = schulz.best_keep(
-            fitted.model, "0", IMAGES, asked, moments, steps=steps, blur=0.0, start=start, **how
-        )
-        local = fitted.model[0](IMAGES).detach()
-        assert torch.allclose(schulz.bits(local, keep, moments), maps, rtol=1e-3, atol=1e-4)
-        mean, std = (m[:, None, None] for m in moments)
+        how = {"steps": steps, "draws": 8, "learning_rate": 0.3}
+        maps = own.refined(fitted, "capacity", **how).maps(fitted.model, IMAGES, target())
+        inserted = fitted._fitted()
+        with fitted.frozen_model():
+            features = fitted.features(IMAGES)
+            keep = refined_keep(
+                fitted, features, inserted, IMAGES, IMAGES,
+                lambda outputs, _: -target()(outputs).mean(), *how.values(),
+            )  # fmt: skip
+        keep = keep.transpose(1, 2).unflatten(2, (8, 8))
         noise = torch.randn(64, *local.shape, generator=torch.Generator().manual_seed(1))
         passed = keep * local + (1 - keep) * (mean + std * noise)
-        loss = -asked.repeated(64)(fitted.model[1:](passed.flatten(0, 1))).mean()
-        return float(loss.detach()) + float(maps.mean()) * math.log(2) / 4
+        loss = -target().repeated(64)(fitted.model[1:](passed.flatten(0, 1))).mean()
+        return float(loss.detach()) + fitted.beta * float(maps.mean()) * math.log(2) / 4
 
     assert cost(20) < 0.8 * cost(0)
 
 
-def test_refining_uses_the_label_and_leaves_the_explainer_alone(fitted):
+def test_refining_leaves_the_explainer_alone(fitted):
     before = {key: value.clone() for key, value in fitted.state()["inserted"].items()}
-    peer = own.refined(fitted, beta=0.1)
-    wrong = targets.class_log_probability(torch.tensor([2, 0, 1]))
-    maps = [peer.maps(fitted.model, IMAGES, asked) for asked in (target(), wrong)]
-    assert not torch.allclose(*maps, atol=1e-3) and peer.needs == "label"
+    own.refined(fitted).maps(fitted.model, IMAGES, target())
     after = fitted.state()["inserted"]
     assert all(torch.equal(value, after[key]) for key, value in before.items())
-
-
-def test_the_refined_decision_starts_from_the_amortised_one_and_heeds_the_label(fitted):
-    start = own.refined_decision(fitted, steps=0).maps(fitted.model, IMAGES, target())
-    assert torch.allclose(start, fitted.explain(IMAGES).decision, atol=1e-3)
-    peer = own.refined_decision(fitted)
-    wrong = targets.class_log_probability(torch.tensor([2, 0, 1]))
-    maps = [peer.maps(fitted.model, IMAGES, asked) for asked in (target(), wrong)]
-    assert not torch.allclose(*maps, atol=1e-4) and peer.signed
 
 
 def test_an_unknown_kind_is_refused(fitted):
     with pytest.raises(ValueError, match="total, decision, redundant, capacity"):
         own.amortised(fitted, "loudness")
+    with pytest.raises(ValueError, match="pointwise, surprise"):
+        own.refined(fitted, "decision", "loud")

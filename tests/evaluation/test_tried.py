@@ -1,0 +1,63 @@
+"""Ways to a better decision map: they differ in what they say they differ in."""
+
+import pytest
+import torch
+from torch import nn
+
+from milr import MILR
+from milr.evaluation import tried
+from milr.peers import targets
+
+IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(7))
+TARGET = targets.class_log_probability(torch.tensor([0, 1, 2]))
+
+
+def fitted(seed=0):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(16, 3)
+    ).eval()
+    batches = [torch.randn(8, 3, 16, 16) for _ in range(4)]
+    return MILR(model, "0", "3", members=1, seed=seed).fit(
+        batches, lambda outputs, _: outputs.square().mean(), steps=2, critic_steps=2,
+        critic_batches=2, bank=8, progress=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ways():
+    explainer = fitted()
+    return {n: p.maps(explainer.model, IMAGES, TARGET) for n, p in tried.ways(explainer).items()}
+
+
+def test_every_way_leads_to_a_map_of_its_own(ways):
+    names = list(ways)
+    for i, name in enumerate(names):
+        for other in names[:i]:
+            assert not torch.allclose(ways[name], ways[other], rtol=1e-3), (name, other)
+
+
+def test_smoothing_spreads_a_map_and_adds_little_to_it(ways):
+    before, after = ways["surprise"], ways["surprise, smoothed"]
+    assert (after.amax((1, 2)) < before.amax((1, 2))).all()
+    assert torch.allclose(after.mean(), before.mean(), rtol=0.1)
+
+
+def test_a_higher_price_lets_less_through():
+    explainer = fitted()
+    kept = [
+        tried._priced(explainer, factor)
+        .refine(IMAGES, lambda outputs, _: -TARGET(outputs).mean(), steps=20)
+        .capacity.mean()
+        for factor in (0.1, 1, 10)
+    ]
+    assert kept[0] > kept[1] > kept[2]
+    assert explainer.beta == 1
+
+
+def test_the_cache_is_told_which_explainer_and_which_way():
+    one, other = (tried.ways(fitted(seed)) for seed in (0, 1))
+    assert len({peer.fitted for peer in [*one.values(), *other.values()]}) == 2 * len(one)
+    assert {n: p.fitted for n, p in tried.ways(fitted()).items()} == {
+        name: peer.fitted for name, peer in one.items()
+    }
