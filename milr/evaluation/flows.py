@@ -1,19 +1,31 @@
 """NIF on tables: what it finds in several networks, and what becomes of them without some units."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, is_dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
+from milr.cache import cached
+from milr.data.images import content_digest
 from milr.data.tables import Split, Table, split
 from milr.evaluation.pruning import at_random, magnitudes, smallest, without
-from milr.models.tabular import accuracy, train, units
+from milr.models.tabular import accuracy, perceptron, train, units
+from milr.peers import nif
 from milr.peers.nif import flow
 from milr.peers.nif.mine import Settings
 
 TOLERATED = 0.5  # points of accuracy that a choice of beta may cost on the rows learned from
 DRAWS = 20  # of units at random, in place of those without flow
+# Of all that `once` is asked for.
+SOURCES = (
+    nif,
+    *(f"milr/evaluation/{name}.py" for name in ("flows", "flow_uses", "pruning")),
+    *(f"milr/{name}.py" for name in ("data/tables", "models/tabular", "peers/tabular")),
+)
+_ESTIMATES = {kind.__name__: kind for kind in (flow.Layer, flow.Told)}
 
 
 @dataclass(frozen=True)
@@ -47,25 +59,49 @@ class Study:
     layers: list[list[flow.Layer]]
 
 
-def study(table: Table, plan: Plan) -> Study:
-    """Train the networks and estimate their links. They differ in their seeds alone."""
+def once(function: Callable, *arguments) -> tuple[object, float]:
+    """What `function(*arguments)` gives, and the seconds that it took, from the cache.
+
+    function: one that is written in `SOURCES`. All its arguments are in the key, arrays and
+    networks by their digests. It gives arrays, layers of estimates (`flow.Layer`, `flow.Told`),
+    numbers and strings, and lists and dicts of these.
+    """
+
+    def make() -> dict:
+        start = time.perf_counter()
+        found = function(*arguments)
+        return {"seconds": time.perf_counter() - start, "found": _packed(found)}
+
+    name = f"{function.__module__}.{function.__qualname__}"
+    kept = cached("flow", {"function": name, "arguments": _named(arguments)}, make, sources=SOURCES)
+    return _unpacked(kept["found"]), kept["seconds"]
+
+
+def study(table: Table, plan: Plan) -> tuple[Study, float]:
+    """Train the networks and estimate their links, once; also the seconds that both took.
+
+    The networks differ in their seeds alone.
+    """
     rows = split(table, plan.seed)
-    networks = [
-        train(rows, plan.hidden, plan.seed + k, plan.training) for k in range(plan.networks)
-    ]
+    kept, seconds = once(_trained, rows, plan)
+    widths = rows.features.shape[1], *plan.hidden, len(table.classes)
+    networks = [_network(widths, weights) for weights in kept["weights"]]
     said = [units(one, rows.features) for one in networks]
-    return Study(plan, rows, networks, said, flow.measure(said, plan.mine))
+    return Study(plan, rows, networks, said, kept["layers"]), seconds
+
+
+def tell(found: Study) -> tuple[list[list[flow.Told]], float]:
+    """The estimates of the corrected forms, once, and the seconds that they took.
+
+    Learned from the training rows, read on the others.
+    """
+    rows, plan = found.split, found.plan
+    return once(flow.tell, found.said, plan.mine, rows.train, rows.test, plan.levels)
 
 
 def printed(found: Study, k: int, beta: float) -> list[np.ndarray]:
     """Links of network k as the poster prints them; those below 0 carry nothing. Nats."""
     return flow.carried([flow.printed(one, beta) for one in found.layers[k]])
-
-
-def tell(found: Study) -> list[list[flow.Told]]:
-    """The estimates of the corrected forms: learned from the training rows, read on the others."""
-    rows = found.split
-    return flow.tell(found.said, found.plan.mine, rows.train, rows.test, found.plan.levels)
 
 
 def paired(told: Sequence[flow.Told]) -> list[np.ndarray]:
@@ -168,3 +204,52 @@ def agreement(sets: Sequence[Sequence[np.ndarray]]) -> float:
     flat = [{(n, int(i)) for n, one in enumerate(places) for i in one} for places in sets]
     pairs = [(a, b) for i, a in enumerate(flat) for b in flat[:i] if a | b]
     return float(np.mean([len(a & b) / len(a | b) for a, b in pairs])) if pairs else np.nan
+
+
+def _trained(rows: Split, plan: Plan) -> dict:
+    networks = [
+        train(rows, plan.hidden, plan.seed + k, plan.training) for k in range(plan.networks)
+    ]
+    layers = flow.measure([units(one, rows.features) for one in networks], plan.mine)
+    weights = [[value.numpy() for value in one.parameters()] for one in networks]
+    return {"weights": weights, "layers": layers}
+
+
+def _network(widths: tuple[int, ...], weights: Sequence[np.ndarray]) -> nn.Sequential:
+    network = perceptron(widths).requires_grad_(False).eval()
+    for own, kept in zip(network.parameters(), weights, strict=True):
+        own.copy_(torch.from_numpy(kept))
+    return network
+
+
+def _named(value):
+    """As a key has it: arrays and networks by what is in them."""
+    if isinstance(value, np.ndarray):
+        return content_digest(torch.from_numpy(value))
+    if isinstance(value, nn.Module):
+        return [str(value), content_digest(*value.state_dict().values())]
+    if is_dataclass(value):
+        return {name: _named(part) for name, part in vars(value).items()}
+    return [_named(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _packed(value):
+    """As the cache holds it: an array as a tensor, estimates as their name and their parts."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if type(value) in _ESTIMATES.values():
+        return type(value).__name__, _packed(vars(value))
+    if isinstance(value, dict):
+        return {name: _packed(one) for name, one in value.items()}
+    return [_packed(one) for one in value] if isinstance(value, list) else value
+
+
+def _unpacked(value):
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    if isinstance(value, tuple):
+        name, parts = value
+        return _ESTIMATES[name](**_unpacked(parts))
+    if isinstance(value, dict):
+        return {name: _unpacked(one) for name, one in value.items()}
+    return [_unpacked(one) for one in value] if isinstance(value, list) else value

@@ -1,20 +1,141 @@
+import functools
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from milr.cache import locate
 from milr.data import tables
+from milr.data.tables import split
 from milr.evaluation import flow_uses, flows
-from milr.peers.nif import Settings, flow
+from milr.evaluation.pruning import without
+from milr.models.tabular import accuracy, train, units
+from milr.peers.nif import Settings, estimate, flow
+from milr.peers.nif.shared import joint_supremum
+from milr.peers.tabular import shapley
+
+PLAN = flows.Plan(hidden=(5,), networks=2, training=80, mine=Settings(steps=40))
+TABLE = tables.drawn(rows=120)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MILR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
 def found():
-    plan = flows.Plan(hidden=(5,), networks=2, training=80, mine=Settings(steps=40))
-    return flows.study(tables.drawn(rows=120), plan)
+    return flows.study(TABLE, PLAN)[0]
 
 
 @pytest.fixture(scope="module")
 def told(found):
-    return flows.tell(found)
+    return flows.tell(found)[0]
+
+
+@pytest.fixture
+def nothing_anew(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("made anew")
+
+    monkeypatch.setattr(flows, "train", refuse)
+    monkeypatch.setattr(flow, "estimate", refuse)
+
+
+def test_a_second_study_is_the_first_one_read_back(found, told, nothing_anew):
+    second, took = flows.study(TABLE, PLAN)
+    read, also = flows.tell(second)
+    assert took == flows.study(TABLE, PLAN)[1] > 0
+    assert also == flows.tell(found)[1] > 0
+    assert same_estimates(second.layers, found.layers) and same_estimates(read, told)
+    for k, network in enumerate(second.networks):
+        assert accuracy(network, second.split, second.split.test) > 0.8
+        assert all(map(np.array_equal, found.said[k], second.said[k]))
+
+
+def test_what_is_kept_is_what_is_made_without_a_cache(found, told):
+    rows = found.split
+    for k, said in enumerate(found.said):
+        network = train(rows, PLAN.hidden, PLAN.seed + k, PLAN.training)
+        assert all(map(np.array_equal, units(network, rows.features), said))
+    assert same_estimates(flow.measure(found.said, PLAN.mine), found.layers)
+    again = flow.tell(found.said, PLAN.mine, rows.train, rows.test, PLAN.levels)
+    assert same_estimates(again, told)
+
+
+def same_estimates(one, other):
+    """Of all steps of all networks: the same classes, types of numbers, and numbers."""
+    pairs = zip(itertools.chain(*one), itertools.chain(*other), strict=True)
+    return all(
+        type(a) is type(b)
+        and all(x.dtype == y.dtype for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+        and all(map(np.array_equal, vars(a).values(), vars(b).values()))
+        for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "plan"),
+    [
+        (tables.drawn(seed=1, rows=120), PLAN),
+        (replace(TABLE, classes=("no", "yes", "never")), PLAN),
+        (TABLE, replace(PLAN, seed=1)),
+        (TABLE, replace(PLAN, hidden=(6,))),
+        (TABLE, replace(PLAN, training=81)),
+        (TABLE, replace(PLAN, mine=Settings(steps=40, rate=0.01))),
+    ],
+)
+def test_another_table_or_plan_is_another_study(found, nothing_anew, table, plan):
+    with pytest.raises(AssertionError, match="made anew"):
+        flows.study(table, plan)
+
+
+def test_other_units_rows_or_levels_are_told_anew(found, told, nothing_anew):
+    said = [[one.copy() for one in each] for each in found.said]
+    said[1][1][0, 0] += 1
+    rows = replace(found.split, test=found.split.test[1:])
+    plan = replace(PLAN, levels=3)
+    for other in ({"said": said}, {"split": rows}, {"plan": plan}):
+        with pytest.raises(AssertionError, match="made anew"):
+            flows.tell(replace(found, **other))
+
+
+def test_the_key_has_the_text_of_all_that_makes_an_entry():
+    known = locate("flow", {}, sources=flows.SOURCES).parts["sources"]
+    makers = (flow.measure, flow.tell, estimate, joint_supremum, train, without, split, shapley,
+              flow_uses.removal, flow_uses.attributions, flows.study)  # fmt: skip
+    for maker in makers:
+        assert f"{maker.__module__.replace('.', '/')}.py" in known
+
+
+def test_once_is_by_all_arguments_networks_too(found, told, monkeypatch):
+    made = []
+    removal = flow_uses.removal
+
+    @functools.wraps(removal)
+    def counting(*arguments):
+        made.append(arguments)
+        return removal(*arguments)
+
+    monkeypatch.setattr(flow_uses, "removal", counting)
+    first, took = flows.once(flow_uses.removal, found, told, 0.1)
+    second, same = flows.once(flow_uses.removal, found, told, 0.1)
+    assert len(made) == 1 and took == same > 0
+    assert list(first) == list(second)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    flows.once(flow_uses.removal, found, told, 0.2)
+    flows.once(flow_uses.removal, found, told[::-1], 0.1)
+    pruned = [without(one, [[0]]) for one in found.networks]
+    flows.once(flow_uses.removal, replace(found, networks=pruned), told, 0.1)
+    assert len(made) == 4
+
+
+def test_once_is_by_the_function():
+    links = [np.ones((4, 3)), np.ones((3, 2))]
+    assert [len(flows.once(one, links)[0][0]) for one in (flow.carried, flow.through)] == [4, 3]
 
 
 def test_a_study_has_layers_for_each_step_of_each_network(found, told):
