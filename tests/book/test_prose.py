@@ -11,10 +11,8 @@ import yaml
 from milr.paths import ROOT
 
 LEAVES = ("paths", "files", "cache", "distributed")
-METHOD = (
-    "infonce", "bottleneck", "taps", "maps", "inserted", "readings", "fitting", "refining", "explainer"
-)  # fmt: skip
-METHOD += ("exact", "estimators")
+METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "readings", "fitting", "refining")
+METHOD += ("explainer", "exact", "estimators")
 FACES = ("attribution", "__init__")
 ARROW = (LEAVES, METHOD, FACES, ("data",), ("models", "peers"), ("evaluation",))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
