@@ -21,6 +21,9 @@ from milr.files import hold, replace_text
 from milr.paths import ROOT
 
 STEPS = ("reproduce", "validate", "book")
+# A validation is mostly imports and plotting, in one thread, so that one alone leaves cores idle;
+# but each may hold a gigabyte or two.
+VALIDATED_AT_ONCE = 2
 
 
 def main(words: list[str] | None = None) -> int:
@@ -145,8 +148,7 @@ def _execute_and_validate(chosen: list[Path], run: Run) -> int:
     ran = [path for notebook in chosen if (path := manifest.executed(notebook, run)).exists()]
     waiting = [f"notebooks/{path.stem}.valid" for path in ran if not stage.is_valid(path)]
     if waiting:
-        # A validation is mostly imports and plotting, in one thread: one alone leaves cores idle.
-        at_once = min(len(waiting), max(asked, cores()))
+        at_once = min(len(waiting), max(asked, min(cores(), VALIDATED_AT_ONCE)))
         code = _make(run, at_once, keep_going + waiting) or code
     return code
 

@@ -107,9 +107,9 @@ def test_all_are_executed_alone_and_then_validated_side_by_side(checkout, make, 
 
 @pytest.mark.parametrize(
     ("flags", "cores", "number"),
-    [("", 1, 1), ("", 2, 2), ("", 8, 3), (" -j2", 1, 2), (" -j", 1, 3)],
+    [("", 1, 1), ("", 2, 2), ("", 8, 2), (" -j2", 1, 2), (" -j3", 2, 3), (" -j", 1, 3)],
 )
-def test_as_many_are_validated_at_once_as_there_are_cores_or_jobs(
+def test_two_are_validated_at_once_if_there_are_cores_or_as_many_as_jobs(
     checkout, monkeypatch, flags, cores, number
 ):
     monkeypatch.setenv("MAKEFLAGS", flags)
