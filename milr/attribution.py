@@ -3,6 +3,7 @@
 from captum.attr import Attribution
 from torch import Tensor
 
+from milr import readings
 from milr.explainer import MILR
 
 KINDS = ("total", "decision", "redundant", "capacity")
@@ -11,16 +12,17 @@ KINDS = ("total", "decision", "redundant", "capacity")
 class InformationMaps(Attribution):
     """A fitted explainer as a captum `Attribution`. Needs captum (`pip install captum`).
 
-    kind: "total", "decision", "redundant" or "capacity". The maps explain the representation and
-    the model's own objective, so `attribute` takes no target.
-    Raises ValueError for another kind.
+    kind: "total", "decision", "redundant" or "capacity"; reading: as for `MILR.explain`. The maps
+    explain the representation and the model's own objective, so `attribute` takes no target.
+    Raises ValueError for another kind or reading.
     """
 
-    def __init__(self, explainer: MILR, kind: str = "decision"):
+    def __init__(self, explainer: MILR, kind: str = "decision", reading: str = "pointwise"):
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
+        readings.check(reading)
         super().__init__(explainer.model)
-        self.explainer, self.kind = explainer, kind
+        self.explainer, self.kind, self.reading = explainer, kind, reading
 
     def attribute(self, inputs: Tensor, target: None = None, **_) -> Tensor:
         """Bits at each number of the input (B, C, H, W), on its device.
@@ -31,6 +33,7 @@ class InformationMaps(Attribution):
         """
         if inputs.dim() != 4:
             raise ValueError(f"inputs have shape {tuple(inputs.shape)}; give images (B, C, H, W)")
-        maps = self.explainer.explain(inputs.detach()).resized(tuple(inputs.shape[2:]))
+        maps = self.explainer.explain(inputs.detach(), reading=self.reading)
+        maps = maps.resized(tuple(inputs.shape[2:]))
         values = getattr(maps, self.kind)[:, None] / inputs.shape[1]
         return values.expand(inputs.shape).to(inputs.device)

@@ -58,7 +58,8 @@ def fit(
     share of the batches.
     History: "loss", "nats" (mean capacity per location) and "keep" for every step of the mask;
     "total" and "decision", bounds in nats, for every step of the critics; under "held out ..."
-    their value and standard error on the bank, which they did not learn from.
+    their value and standard error on the bank: further batches, in which images that the batches
+    before had may come again.
     Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
     batches, no batch for the moments, or a bank that is too small for an error of the bounds.
     """
@@ -159,7 +160,7 @@ def _fit_critics(explainer, inserted, stream, noise, training, steps, count, hid
 
 @torch.no_grad()
 def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
-    """What is kept of samples that no critic has seen, and the bounds on them."""
+    """What is kept of the batches after those that the critics learned from, and their bounds."""
     found: list[tuple] = []
     while sum(len(z) for *_, z in found) < size:
         sample = _sample(explainer, inserted, stream, training)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from milr import bottleneck
 from milr.infonce import make_critic
 
-# Of each information: what is kept of samples that no critic learned from.
+# Of each information: what is kept of further samples, for the explanations to come.
 KEPT = ("bank", "seen", "normaliser")
 BANKS = tuple(f"{which}_{kept}" for which in ("total", "decision") for kept in KEPT)
 

@@ -17,7 +17,8 @@ class Maps:
     total: information of a location about the representation, pointwise (signed) or surprise (at
         least 0), as it was asked for; pointwise, its mean over samples is a lower bound on
         I(x_i; z), at most `ceiling`.
-    decision: the same for what comes through the bottleneck, with a critic of its own.
+    decision: the same for what comes through the bottleneck, with a critic of its own; as surprise,
+        the move away from what a closed bottleneck leaves believed.
     capacity: upper bound on what the bottleneck lets through at the location; at least 0.
     ceiling: log2 of the number of samples that were compared; an average near it is saturated.
     """

@@ -3,8 +3,10 @@
 *Pointwise*: log p(z | x_n) / p(z) at the image's own z. One draw of z stands for all that the
 location leaves open, so a location that speaks for many z, this one not among them, gets a negative
 number. *Surprise*: the divergence of p(z | x_n) from what is believed without the location, which
-takes the mean over all z that the location thinks possible. It is never negative. Averaged over
-samples, both are the information of the location about z.
+takes the mean over all z that the location thinks possible. It is never negative. For a perfect
+critic the mean of either over samples is the information of the location about z. For a fitted one
+the pointwise mean still is a lower bound, on samples it has not seen; the mean surprise bounds
+nothing, since a critic that is sure and wrong reads as much as one that is sure and right.
 """
 
 import math
@@ -16,6 +18,7 @@ from milr import infonce
 from milr.inserted import Inserted
 
 READINGS = ("pointwise", "surprise")
+Z_AT_ONCE = 256
 
 
 def check(reading: str) -> None:
@@ -30,8 +33,11 @@ def log_normaliser(critic: nn.Module, bank: Tensor, v: Tensor) -> Tensor:
     bank: embedded local features (M, N, width); v: embedded representations (J, width). A score
     minus this is the critic's log p(z^j | x_n) / p(z^j), whatever function of z alone it contains.
     """
-    parts = [critic.score(block, v).logsumexp(0) for block in infonce._blocks(critic, bank, len(v))]
-    return torch.cat(parts) - math.log(len(bank))
+    columns = []
+    for some in v.split(Z_AT_ONCE):
+        blocks = infonce._blocks(critic, bank, len(some))
+        columns.append(torch.cat([critic.score(block, some).logsumexp(0) for block in blocks]))
+    return torch.cat(columns, 1) - math.log(len(bank))
 
 
 def divergence(log_ratios: Tensor, prior: Tensor | None = None) -> Tensor:
@@ -39,7 +45,7 @@ def divergence(log_ratios: Tensor, prior: Tensor | None = None) -> Tensor:
 
     log_ratios: (..., J), log p(z^j | x_n) / p(z^j) for J representations drawn from p(z); prior:
     the same of what is believed before, (..., J) up to broadcasting, p(z) itself if None. At most
-    log J then. Averaged over x_n it is I(x_n; z), as pointwise information is. The "specific
+    log J then. Averaged over x_n it is I(x_n; z), for the true ratios. The "specific
     surprise" of DeWeese and Meister, 1999, and the Bayesian surprise of Itti and Baldi, 2009.
     """
     belief = log_ratios.log_softmax(-1)
@@ -67,40 +73,37 @@ def surprise(inserted: Inserted, which: str, draws: Tensor, silent: Tensor | Non
 
     which, draws: as for `pointwise`; silent: draws of local features (D, 1, N, C) that say nothing.
     The log-ratios are averaged over draws and critics before the belief is formed, so that noise
-    does not count as a message.
+    does not count as a message. It follows that the mean behind a bottleneck is not I(x'_n; z), nor
+    bounded by the capacity.
     """
-    told = _Told(inserted, which, draws)
-    before = None if silent is None else _Told(inserted, which, silent)
-    locations = draws.shape[2]
-    step = max(1, infonce.BLOCK // (draws.shape[1] * told.seen.shape[1]))
-    parts = []
-    for start in range(0, locations, step):
+    critics, seen = getattr(inserted, which), getattr(inserted, f"{which}_seen")
+    width = max(_width(critic) for critic in critics)
+    step = max(1, infonce.BLOCK // (draws.shape[1] * seen.shape[1] * width))
+    found = []
+    for start in range(0, draws.shape[2], step):
         rows = slice(start, start + step)
-        parts.append(divergence(told.on(rows), before and before.on(rows)))
-    return torch.cat(parts, 1)
+        before = None if silent is None else _log_ratios(inserted, which, silent, rows)
+        found.append(divergence(_log_ratios(inserted, which, draws, rows), before))
+    return torch.cat(found, 1)
 
 
-class _Told:
-    """The mean log-ratios of draws (D, B, N, C), for a block of locations at a time."""
+def _log_ratios(inserted: Inserted, which: str, draws: Tensor, rows: slice) -> Tensor:
+    """(B, n, J) at some of the locations, the mean over critics and draws (D, B, N, C)."""
+    found = []
+    kept = (getattr(inserted, f"{which}_{name}") for name in ("seen", "normaliser"))
+    for critic, v, normaliser in zip(getattr(inserted, which), *kept, strict=True):
+        embedded = [critic.local(inserted.standard_local(one[:, rows])) for one in draws]
+        if isinstance(critic, infonce.SeparableCritic):
+            # Its scores are linear in what it embeds, so one mean stands for all draws.
+            embedded = [_mean(embedded)]
+        found.append(_mean([critic.score(u, v) for u in embedded]) - normaliser[rows])
+    return _mean(found)
 
-    def __init__(self, inserted: Inserted, which: str, draws: Tensor):
-        self.critics = getattr(inserted, which)
-        self.seen = getattr(inserted, f"{which}_seen")
-        self.normaliser = getattr(inserted, f"{which}_normaliser")
-        self.embedded = [
-            torch.stack([critic.local(inserted.standard_local(one)) for one in draws])
-            for critic in self.critics
-        ]
-        for i, critic in enumerate(self.critics):
-            if isinstance(critic, infonce.SeparableCritic):
-                # Its scores are linear in what it embeds, so one mean stands for all draws.
-                self.embedded[i] = self.embedded[i].mean(0, keepdim=True)
 
-    def on(self, rows: slice) -> Tensor:
-        """(B, n, J) for these locations."""
-        each = zip(self.critics, self.embedded, self.seen, self.normaliser, strict=True)
-        ratios = [
-            torch.stack([critic.score(u[:, rows], v) for u in embedded]).mean(0) - normaliser[rows]
-            for critic, embedded, v, normaliser in each
-        ]
-        return torch.stack(ratios).mean(0)
+def _width(critic: nn.Module) -> int:
+    """Numbers that a single score takes on its way."""
+    return critic.width if isinstance(critic, infonce.ConcatenatedCritic) else 1
+
+
+def _mean(parts: list[Tensor]) -> Tensor:
+    return sum(parts[1:], parts[0]) / len(parts)

@@ -33,6 +33,17 @@ def test_the_channels_add_up_to_the_map_at_the_inputs_resolution(explainer, kind
     torch.testing.assert_close(found.sum(1), expected)
 
 
+def test_the_reading_is_the_one_that_was_asked_for(explainer):
+    from milr.attribution import InformationMaps
+
+    images = torch.randn(4, 3, 9, 9)
+    found = InformationMaps(explainer, "decision", reading="surprise").attribute(images)
+    expected = explainer.explain(images, reading="surprise").resized((9, 9)).decision
+    torch.testing.assert_close(found.sum(1), expected)
+    with pytest.raises(ValueError, match="pointwise, surprise"):
+        InformationMaps(explainer, "decision", reading="loud")
+
+
 def test_captums_metrics_take_the_maps(explainer):
     from captum.metrics import infidelity
 

@@ -52,3 +52,14 @@ def test_what_a_critic_says_of_z_alone_does_not_count(kind):
     extra = torch.linspace(-3, 3, len(v)).to(scores)
     other = scores + extra - ((scores + extra).logsumexp(0) - math.log(len(u)))
     torch.testing.assert_close(divergence(other), divergence(scores - normaliser))
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+def test_a_bank_in_parts_has_the_same_normaliser(kind, monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    x, z = (torch.randn(*shape, generator=generator) for shape in ((7, 3, 4), (7, 5)))
+    critic = make_critic(kind, 4, 5, 8)
+    u, v = (part.detach() for part in critic.embed(x, z))
+    whole = log_normaliser(critic, u, v)
+    monkeypatch.setattr("milr.readings.Z_AT_ONCE", 3)
+    torch.testing.assert_close(log_normaliser(critic, u, v), whole)

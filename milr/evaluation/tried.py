@@ -108,7 +108,8 @@ def _told_apart(peers: Mapping[str, Peer], explainer: MILR) -> dict[str, Peer]:
     """By what they stand on, which the cache asks for: the numbers of their own explainer."""
     inserted = explainer.state()["inserted"]
     digest = content_digest(*(v for v in inserted.values() if isinstance(v, Tensor)))
-    return {name: replace(peer, fitted=f"{name} {digest}") for name, peer in peers.items()}
+    mark = f"{digest} {STEPS} {PRICES} {SMOOTH}"
+    return {name: replace(peer, fitted=f"{name} {mark}") for name, peer in peers.items()}
 
 
 def _priced(explainer: MILR, factor: float) -> MILR:
