@@ -73,7 +73,8 @@ reference: $(READY) ## refresh the reference outputs that are stored in the note
 	@$(RUN_PYTHON) -m milr.companion.reference $(NOTEBOOKS)
 
 keep: $(READY) ## keep the numbers of the last full run as the reference
-	@$(RUN_PYTHON) -m milr.companion.full --data $(DATA) --seed $(SEED) --device $(DEVICE)
+	@$(RUN_PYTHON) -m milr.companion.full --data $(DATA) --seed $(SEED) --device $(DEVICE) \
+		--only $(NOTEBOOKS)
 
 bench: $(READY) ## measure speed and memory (benchmarks/)
 	@for file in benchmarks/*.py; do \

@@ -1,7 +1,8 @@
 """Keep the numbers of the last full run as the reference: `python -m milr.companion.full`.
 
-They go to `data/reference/full.json`: only numbers, with the commit, versions, device and seconds
-of the run. The scorecard shows them beside the reader's own run.
+They go to `data/reference/full.json`: only numbers, with versions and device, and of each chapter
+the commit and the seconds. The scorecard shows them beside the reader's own run. Of a run of some
+chapters alone (`--only`) the others stay as they were kept.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from milr.companion import claims, manifest
@@ -22,28 +24,43 @@ REFERENCE = "data/reference/full.json"
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "captum", "zennit")
 
 
-def keep(run: Run, root: Path = ROOT) -> Path:
+def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
     """Write the numbers of a full run to the reference, and return its file.
 
-    Raises ValueError for another profile, for chapters without up-to-date results, and for sources
-    that are not committed, since the commit would not be what the numbers come from.
+    only: names of the chapters to keep; all if none is given. Raises ValueError for another
+    profile, for chapters without up-to-date results, for sources that are not committed, since the
+    commit would not be what the numbers come from, and for some chapters of another data set or
+    seed than the reference has.
     """
     if run.profile != "full":
         raise ValueError(f"the reference is made of a full run, and this one is {run.profile}")
     chapters = [path for path in manifest.notebooks(root) if REFERENCE not in manifest.reads(path)]
-    if missing := [f"{path.stem}: {why}" for path in chapters if (why := _lacks(path, run))]:
+    if unknown := set(only) - {path.stem for path in chapters}:
+        raise ValueError(
+            f"no numbers of {', '.join(sorted(unknown))} are kept; those of "
+            f"{', '.join(path.stem for path in chapters)} are"
+        )
+    chosen = [path for path in chapters if not only or path.stem in only]
+    before = load(root) if only else {}
+    if before and (before["data"], before["seed"]) != (run.data, run.seed):
+        raise ValueError(
+            f"the reference is of {before['data']}, seed {before['seed']}, and this run is of "
+            f"{run.data}, seed {run.seed}; keep all chapters of one of them"
+        )
+    if missing := [f"{path.stem}: {why}" for path in chosen if (why := _lacks(path, run))]:
         raise ValueError("; ".join(missing) + "; run `make reproduce PROFILE=full` first")
     if changed := _git(root, "status", "--porcelain", "-uno", "milr", "notebooks", "*.lock"):
         raise ValueError(f"not committed: {changed.split()[1]}; commit, then keep the numbers")
+    commit = _git(root, "describe", "--always", "--exclude=*")
+    kept = before.get("chapters", {}) | {path.stem: _chapter(path, run, commit) for path in chosen}
     content = {
         "profile": run.profile,
         "data": run.data,
         "seed": run.seed,
-        "commit": _git(root, "describe", "--always", "--exclude=*"),
         "device": _device(run),
         "cores": cores(),
         "versions": _versions(),
-        "chapters": {path.stem: _chapter(path, run) for path in chapters},
+        "chapters": {path.stem: kept[path.stem] for path in chapters if path.stem in kept},
     }
     replace_text(root / REFERENCE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return root / REFERENCE
@@ -74,10 +91,11 @@ def evidence(reference: dict) -> claims.Evidence:
     return claims.Evidence(merged, frozenset(name[:2] for name in chapters))
 
 
-def _chapter(notebook: Path, run: Run) -> dict:
+def _chapter(notebook: Path, run: Run, commit: str) -> dict:
     recorded = json.loads(_results(notebook, run).read_text())["values"]
     kept = {key: recorded[key] for key in claims.numbers(recorded)}
-    return {"seconds": manifest.read(manifest.executed(notebook, run))["seconds"], "values": kept}
+    seconds = manifest.read(manifest.executed(notebook, run))["seconds"]
+    return {"commit": commit, "seconds": seconds, "values": kept}
 
 
 def _lacks(notebook: Path, run: Run) -> str:
@@ -112,9 +130,11 @@ def _git(root: Path, *words: str) -> str:
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m milr.companion.full", description=__doc__)
     add_arguments(parser)
+    parser.add_argument("--only", nargs="*", default=[], help="names of chapters; default: all")
     parser.set_defaults(profile="full")
+    options = parser.parse_args(words)
     try:
-        path = keep(run_of(parser.parse_args(words)))
+        path = keep(run_of(options), only=options.only)
     except ValueError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1

@@ -40,6 +40,23 @@ def test_only_numbers_are_kept_with_what_they_come_from(checkout, full_run):
     assert full.evidence(kept).values["05.beak"].high == 3.0
 
 
+def test_some_chapters_are_kept_beside_what_was_kept_of_the_others(checkout, full_run):
+    full.keep(full_run, checkout.root)
+    results = full_run.folder / "results"
+    for name in ("a_first", "b_second"):
+        text = (results / f"{name}.json").read_text().replace("2.0", "2.5")
+        (results / f"{name}.json").write_text(text)
+    full.keep(full_run, checkout.root, only=["b_second"])
+    chapters = full.load(checkout.root)["chapters"]
+    found = {name: one["values"]["05.beak"]["value"] for name, one in chapters.items()}
+    assert found == {"a_first": 2.0, "b_second": 2.5}
+    assert all("commit" in one for one in chapters.values())
+    with pytest.raises(ValueError, match="no numbers of c_third are kept; those of a_first, b_s"):
+        full.keep(full_run, checkout.root, only=["c_third"])
+    with pytest.raises(ValueError, match="of birds, seed 0, and this run is of birds, seed 1"):
+        full.keep(Run(profile="full", device="cpu", seed=1), checkout.root, only=["b_second"])
+
+
 def test_another_profile_is_refused(checkout):
     with pytest.raises(ValueError, match="full run, and this one is quick"):
         full.keep(checkout.run, checkout.root)
