@@ -42,6 +42,7 @@ def dots(
             axes.grid(axis="x")
             axes.tick_params(axis="x", labelsize=8)
             axes.locator_params(axis="x", nbins=5 if len(panels) < 4 else 2)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         grid[0].set_yticks(place, names, fontsize=8)
         grid[0].set_ylim(len(names) - 0.4, -0.6)
         for text, chosen in zip(grid[0].get_yticklabels(), own, strict=True):
