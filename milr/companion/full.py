@@ -29,8 +29,8 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
 
     only: names of the chapters to keep; all if none is given. Raises ValueError for another
     profile, for chapters without up-to-date results, for sources that are not committed, since the
-    commit would not be what the numbers come from, and for some chapters of another data set or
-    seed than the reference has.
+    commit would not be what the numbers come from, and for some chapters of a run that was made
+    from another data set or seed, on another device or with other versions than the reference.
     """
     if run.profile != "full":
         raise ValueError(f"the reference is made of a full run, and this one is {run.profile}")
@@ -41,27 +41,29 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
             f"{', '.join(path.stem for path in chapters)} are"
         )
     chosen = [path for path in chapters if not only or path.stem in only]
-    before = load(root) if only else {}
-    if before and (before["data"], before["seed"]) != (run.data, run.seed):
-        raise ValueError(
-            f"the reference is of {before['data']}, seed {before['seed']}, and this run is of "
-            f"{run.data}, seed {run.seed}; keep all chapters of one of them"
-        )
     if missing := [f"{path.stem}: {why}" for path in chosen if (why := _lacks(path, run))]:
         raise ValueError("; ".join(missing) + "; run `make reproduce PROFILE=full` first")
     if changed := _git(root, "status", "--porcelain", "-uno", "milr", "notebooks", "*.lock"):
         raise ValueError(f"not committed: {changed.split()[1]}; commit, then keep the numbers")
-    commit = _git(root, "describe", "--always", "--exclude=*")
-    kept = before.get("chapters", {}) | {path.stem: _chapter(path, run, commit) for path in chosen}
-    content = {
+    made = {
         "profile": run.profile,
         "data": run.data,
         "seed": run.seed,
         "device": _device(run),
         "cores": cores(),
         "versions": _versions(),
-        "chapters": {path.stem: kept[path.stem] for path in chapters if path.stem in kept},
     }
+    before = load(root) if only else {}
+    if other := [
+        f"{k}: {before[k]}, now {made[k]}" for k in made if before and before[k] != made[k]
+    ]:
+        raise ValueError(
+            f"the reference was made otherwise ({'; '.join(other)}); keep all chapters of one run"
+        )
+    commit = _git(root, "describe", "--always", "--exclude=*")
+    kept = before.get("chapters", {}) | {path.stem: _chapter(path, run, commit) for path in chosen}
+    ordered = {path.stem: kept[path.stem] for path in chapters if path.stem in kept}
+    content = made | {"chapters": ordered}
     replace_text(root / REFERENCE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return root / REFERENCE
 

@@ -3,7 +3,6 @@
 GNU make holds the order: the rules are written to `rules.mk` in the folder of the run, one for
 each executed notebook and one for its validation. What changed by its content (parameters, code,
 lock, data) is forced; a notebook newer than its executed copy runs again as make always does.
-Make is called twice: once all have been executed, those not yet validated are.
 """
 
 import argparse
@@ -63,11 +62,8 @@ def choose(root: Path, names: list[str]) -> list[Path]:
 
 
 def rules(notebooks: list[Path], run: Run) -> str:
-    """Return the make rules that execute and validate these notebooks, as seen from the run.
-
-    The first target is to execute them all; a validation is done whenever it is asked for.
-    """
-    lines = ["all: " + " ".join(f"notebooks/{path.stem}.ipynb" for path in notebooks), "FORCE:"]
+    """Return the make rules that execute and validate these notebooks, as seen from the run."""
+    lines = ["all: " + " ".join(f"notebooks/{path.stem}.valid" for path in notebooks), "FORCE:"]
     for number, notebook in enumerate(notebooks, start=1):
         needed = [f"notebooks/{name}.ipynb" for name in manifest.needs(notebook)]
         # An executed needed notebook is compared by its time; everything else by its content.
@@ -77,7 +73,7 @@ def rules(notebooks: list[Path], run: Run) -> str:
         lines += [
             f"{target}.ipynb: {_escaped(notebook)} {' '.join(needed)} {force}",
             f"\t@{_command('run', notebook, run, position)}",
-            f"{target}.valid: FORCE",
+            f"{target}.valid: {target}.ipynb",
             f"\t@{_command('validate', notebook, run, position)}",
         ]
     return "\n".join(lines) + "\n"
@@ -114,7 +110,7 @@ def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:
         for notebook in chosen:
             manifest.executed(notebook, run).with_suffix(".valid").unlink(missing_ok=True)
     if step != "book":
-        code = _execute_and_validate(chosen, run)
+        code = _make(chosen, run)
         if code:
             print(table(chosen, run, before), file=sys.stderr)
             print("The book was not built.", file=sys.stderr)
@@ -133,28 +129,15 @@ def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:
     return 0
 
 
-def _execute_and_validate(chosen: list[Path], run: Run) -> int:
+def _make(chosen: list[Path], run: Run) -> int:
     (run.folder / "notebooks").mkdir(parents=True, exist_ok=True)
     replace_text(run.folder / "rules.mk", rules(chosen, run))
-    flags = os.environ.get("MAKEFLAGS", "")
-    keep_going = ["-k"] if re.match(r"[a-zA-Z]*k[a-zA-Z]*(\s|$)", flags) else []
-    asked = max(1, jobs(flags) or len(chosen))
-    code = _make(run, asked, keep_going)
-    if code and not keep_going:
-        return code
-    ran = [path for notebook in chosen if (path := manifest.executed(notebook, run)).exists()]
-    waiting = [f"notebooks/{path.stem}.valid" for path in ran if not stage.is_valid(path)]
-    if waiting:
-        # With as many threads as before: sums in another order print other digits.
-        code = _make(run, asked, keep_going + waiting) or code
-    return code
-
-
-def _make(run: Run, at_once: int, words: list[str]) -> int:
+    at_once = max(1, jobs(os.environ.get("MAKEFLAGS", "")) or len(chosen))
     # The jobserver of the make that called can't be reached from here: this one has its own.
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    keep_going = re.match(r"[a-zA-Z]*k[a-zA-Z]*(\s|$)", os.environ.get("MAKEFLAGS", ""))
     return subprocess.run(
-        ["make", "-f", "rules.mk", "-s", f"-j{at_once}", *words],
+        ["make", "-f", "rules.mk", "-s", f"-j{at_once}", *(["-k"] if keep_going else [])],
         cwd=run.folder,
         env={**environment, **threads(at_once), **({"TERM": "dumb"} if at_once > 1 else {})},
         stdout=subprocess.DEVNULL,

@@ -54,7 +54,8 @@ def ways(explainer: MILR) -> dict[str, Peer]:
         found[name] = own.refined(explainer, reading="surprise", steps=steps)
     for price in PRICES:
         name = f"refined surprise, price times {price:.2g}"
-        found[name] = own.refined(_priced(explainer, price), reading="surprise")
+        priced = own.on(explainer, explainer.model, beta=price * explainer.beta)
+        found[name] = own.refined(priced, reading="surprise")
     return _told_apart(found, explainer)
 
 
@@ -110,15 +111,6 @@ def _told_apart(peers: Mapping[str, Peer], explainer: MILR) -> dict[str, Peer]:
     digest = content_digest(*(v for v in inserted.values() if isinstance(v, Tensor)))
     mark = f"{digest} {STEPS} {PRICES} {SMOOTH}"
     return {name: replace(peer, fitted=f"{name} {mark}") for name, peer in peers.items()}
-
-
-def _priced(explainer: MILR, factor: float) -> MILR:
-    """The same modules, with a bottleneck that costs so many times as much."""
-    names = ("critic", "members", "seed")
-    settings = {name: getattr(explainer, name) for name in names}
-    layers = explainer.local, explainer.representation, explainer.evidence
-    other = MILR(explainer.model, *layers, beta=factor * explainer.beta, **settings)
-    return other.load_state(explainer.state())
 
 
 def _smoothed(peer: Peer) -> Peer:

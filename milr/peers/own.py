@@ -20,7 +20,7 @@ def amortised(explainer: MILR, kind: str = "decision", reading: str = "pointwise
     name = _name("", kind, reading)
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        return getattr(_on(explainer, model).explain(images, reading=reading), kind)
+        return getattr(on(explainer, model).explain(images, reading=reading), kind)
 
     return Peer(name, explainer.local, "nothing", method, signed=_is_signed(kind, reading))
 
@@ -40,7 +40,7 @@ def refined(
         def objective(outputs: Tensor, batch: Tensor) -> Tensor:
             return -target(outputs).mean()
 
-        maps = _on(explainer, model).refine(images, objective, reading=reading, **settings)
+        maps = on(explainer, model).refine(images, objective, reading=reading, **settings)
         return getattr(maps, kind)
 
     return Peer(name, explainer.local, "label", method, signed=_is_signed(kind, reading))
@@ -57,8 +57,8 @@ def _is_signed(kind: str, reading: str) -> bool:
     return kind == "redundant" or (kind != "capacity" and reading == "pointwise")
 
 
-def _on(explainer: MILR, model: nn.Module) -> MILR:
-    names = ("beta", "critic", "members", "seed")
-    settings = {name: getattr(explainer, name) for name in names}
+def on(explainer: MILR, model: nn.Module, **changed) -> MILR:
+    """The modules that an explainer has fitted, around a model, with some settings changed."""
+    settings = {name: getattr(explainer, name) for name in ("beta", "critic", "members", "seed")}
     layers = explainer.local, explainer.representation, explainer.evidence
-    return MILR(model, *layers, **settings).load_state(explainer.state())
+    return MILR(model, *layers, **settings | changed).load_state(explainer.state())

@@ -53,8 +53,17 @@ def test_some_chapters_are_kept_beside_what_was_kept_of_the_others(checkout, ful
     assert all("commit" in one for one in chapters.values())
     with pytest.raises(ValueError, match="no numbers of c_third are kept; those of a_first, b_s"):
         full.keep(full_run, checkout.root, only=["c_third"])
-    with pytest.raises(ValueError, match="of birds, seed 0, and this run is of birds, seed 1"):
-        full.keep(Run(profile="full", device="cpu", seed=1), checkout.root, only=["b_second"])
+
+
+def test_chapters_of_other_versions_are_not_kept_beside_others(checkout, full_run, monkeypatch):
+    full.keep(full_run, checkout.root)
+    monkeypatch.setattr(full, "_versions", lambda: {"torch": "9.9"})
+    with pytest.raises(
+        ValueError, match="made otherwise .versions: .*9.9.*keep all chapters of one"
+    ):
+        full.keep(full_run, checkout.root, only=["b_second"])
+    full.keep(full_run, checkout.root)
+    assert full.load(checkout.root)["versions"] == {"torch": "9.9"}
 
 
 def test_another_profile_is_refused(checkout):

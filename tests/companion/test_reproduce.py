@@ -30,7 +30,11 @@ def make(checkout, capfd, monkeypatch):
 
 
 def statuses(said):
-    return dict(re.findall(r"^(\w+) +(done|up to date|out of date|failed|not \w+) ", said, re.M))
+    return dict(
+        re.findall(
+            r"^(a_first|b_second) +(done|up to date|out of date|failed|not \w+) ", said, re.M
+        )
+    )
 
 
 # A clock of its own, since files that are written at once have the same time.
@@ -47,7 +51,6 @@ def test_a_book_from_nothing_to_a_failure(checkout, make):
     assert code == 0, said
     assert statuses(said) == {"a_first": "done", "b_second": "done"}
     assert said.index("[1/2] a_first  done") < said.index("[2/2] b_second  cell")
-    assert said.index("[2/2] b_second  done") < said.index("[1/2] a_first  valid")
     page = stage.page(checkout.run)
     assert str(os.path.relpath(page)) in said
     assert "10" in (page.parent / "notebooks/a_first.html").read_text()
@@ -66,89 +69,6 @@ def test_a_book_from_nothing_to_a_failure(checkout, make):
     assert page.stat().st_mtime_ns == built
     code, said = make("--step", "book")
     assert code == 1 and "page b_second can't be shown: it was not executed" in said
-
-
-# Says in the file `log` that it began or ended to run or to be validated.
-TELL = """
-import os
-what = "validate" if "validation" in os.environ["MILR_RESULTS"] else "run"
-def tell(word):
-    with log.open("a") as file:
-        file.write(f"{word} {what} {os.environ['OMP_NUM_THREADS']}\\n")
-tell("begin")
-"""
-
-
-def test_all_are_executed_and_then_validated_with_as_many_threads(checkout, make, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(reproduce, "cores", lambda: 2)
-    log = checkout.root / "log"
-    cells = [
-        f"import pathlib; log = pathlib.Path({str(log)!r})",
-        TELL,
-        *["print(1)"] * 3,
-        "tell('end')",
-    ]
-    for path in (checkout.first, checkout.second, checkout.first.with_stem("c_third")):
-        checkout.notebook(path, cells)
-    code, said = make("--step", "validate")
-    assert code == 0, said
-    assert statuses(said) == dict.fromkeys(("a_first", "b_second", "c_third"), "done")
-    told = log.read_text().splitlines()
-    assert told[:6] == ["begin run 2", "end run 2"] * 3
-    assert told[6:] == ["begin validate 2", "end validate 2"] * 3
-
-
-@pytest.mark.parametrize(
-    ("flags", "cores", "number"),
-    [("", 1, 1), ("", 8, 1), (" -j2", 1, 2), (" -j3", 2, 3), (" -j", 1, 3)],
-)
-def test_as_many_are_validated_at_once_as_were_executed(
-    checkout, monkeypatch, flags, cores, number
-):
-    monkeypatch.setenv("MAKEFLAGS", flags)
-    monkeypatch.setattr(reproduce, "cores", lambda: cores)
-    third = checkout.notebook(checkout.first.with_stem("c_third"), ["print(1)"])
-    for path in (checkout.first, checkout.second, third):
-        pretend_executed(checkout, path)
-    started = []
-
-    def make(command, **_):
-        started.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(reproduce.subprocess, "run", make)
-    assert reproduce.main(["--root", str(checkout.root), "--profile", "quick",
-                           "--step", "validate"]) == 0  # fmt: skip
-    at_once, *targets = started[1][-4:]
-    assert at_once == f"-j{number}"
-    assert {*targets} == {f"notebooks/{name}.valid" for name in ("a_first", "b_second", "c_third")}
-
-
-def test_what_ran_before_a_failure_is_validated_by_the_next_run(checkout, make):
-    checkout.notebook(checkout.second, ["raise ValueError('no')"])
-    code, said = make("--step", "validate")
-    assert code != 0 and "b_second  FAILED in cell 3: ValueError: no" in said
-    assert statuses(said) == {"a_first": "not validated", "b_second": "failed"}
-    assert "  valid  " not in said
-
-    checkout.notebook(checkout.second, ["print(1)"] * 3)
-    touch(checkout.second)
-    code, said = make()
-    assert code == 0, said
-    assert set(re.findall(r"(\w+)  valid  ", said)) == {"a_first", "b_second"}
-    assert statuses(said) == {"a_first": "up to date", "b_second": "done"}
-
-
-def test_what_does_not_need_the_failed_is_validated_if_make_keeps_going(
-    checkout, make, monkeypatch
-):
-    monkeypatch.setenv("MAKEFLAGS", "k")
-    checkout.notebook(checkout.first, ["raise ValueError('no')"])
-    checkout.notebook(checkout.first.with_stem("c_third"), ["print(1)"] * 3)
-    code, said = make()
-    assert code != 0 and "The book was not built" in said
-    assert statuses(said) == {"a_first": "failed", "b_second": "not run", "c_third": "done"}
 
 
 def test_a_status_does_not_call_up_to_date_what_a_failure_kept_from_running(checkout, make):

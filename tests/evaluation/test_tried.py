@@ -6,7 +6,7 @@ from torch import nn
 
 from milr import MILR
 from milr.evaluation import tried
-from milr.peers import targets
+from milr.peers import own, targets
 
 IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(7))
 TARGET = targets.class_log_probability(torch.tensor([0, 1, 2]))
@@ -46,7 +46,7 @@ def test_smoothing_spreads_a_map_and_adds_little_to_it(ways):
 def test_a_higher_price_lets_less_through():
     explainer = fitted()
     kept = [
-        tried._priced(explainer, factor)
+        own.on(explainer, explainer.model, beta=factor * explainer.beta)
         .refine(IMAGES, lambda outputs, _: -TARGET(outputs).mean(), steps=20)
         .capacity.mean()
         for factor in (0.1, 1, 10)
