@@ -20,6 +20,7 @@ from milr.files import hold, replace_text
 from milr.paths import ROOT
 
 STEPS = ("reproduce", "validate", "book")
+SHORT = ("smoke", "quick")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -63,7 +64,9 @@ def choose(root: Path, names: list[str]) -> list[Path]:
 
 def rules(notebooks: list[Path], run: Run) -> str:
     """Return the make rules that execute and validate these notebooks, as seen from the run."""
-    lines = ["all: " + " ".join(f"notebooks/{path.stem}.valid" for path in notebooks), "FORCE:"]
+    # Executions first: others wait for them, and validations fill the gaps.
+    order = [f"notebooks/{n.stem}{e}" for e in (".ipynb", ".valid") for n in notebooks]
+    lines = ["all: " + " ".join(order), "FORCE:"]
     for number, notebook in enumerate(notebooks, start=1):
         needed = [f"notebooks/{name}.ipynb" for name in manifest.needs(notebook)]
         # An executed needed notebook is compared by its time; everything else by its content.
@@ -79,11 +82,15 @@ def rules(notebooks: list[Path], run: Run) -> str:
     return "\n".join(lines) + "\n"
 
 
-def jobs(flags: str) -> int:
-    """Return how many notebooks MAKEFLAGS lets run at once; 0 means as many as there are."""
+def jobs(flags: str, profile: str) -> int:
+    """Return how many notebooks to run at once: as MAKEFLAGS says, 0 for as many as there are.
+
+    By default two in the short profiles, where much of the time goes into what a second core can't
+    speed up (imports, drawing); in the long ones training does, which is faster on all cores.
+    """
     found = re.search(r"(?:^|\s)(?:-\w*)?j(\d*)(?=\s|$)", flags)
     if not found:
-        return 1
+        return min(2, cores()) if profile in SHORT else 1
     return int(found.group(1) or 0)
 
 
@@ -132,7 +139,7 @@ def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:
 def _make(chosen: list[Path], run: Run) -> int:
     (run.folder / "notebooks").mkdir(parents=True, exist_ok=True)
     replace_text(run.folder / "rules.mk", rules(chosen, run))
-    at_once = max(1, jobs(os.environ.get("MAKEFLAGS", "")) or len(chosen))
+    at_once = max(1, jobs(os.environ.get("MAKEFLAGS", ""), run.profile) or len(chosen))
     # The jobserver of the make that called can't be reached from here: this one has its own.
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     keep_going = re.match(r"[a-zA-Z]*k[a-zA-Z]*(\s|$)", os.environ.get("MAKEFLAGS", ""))

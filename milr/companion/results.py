@@ -4,11 +4,25 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from myst_nb import glue
 
 from milr.companion.figures import provenance, results_root
 from milr.files import replace_text
+
+
+@dataclass
+class _Written:
+    """A file as this process left it: its stamp, its first lines, and the line of each key."""
+
+    stamp: tuple[int, int]
+    head: str
+    lines: dict[str, str]
+
+
+_written: dict[Path, _Written] = {}
 
 
 def record(
@@ -27,13 +41,37 @@ def record(
     value, interval = _plain(value), None if interval is None else [_plain(x) for x in interval]
     _check(key, value, interval)
     path = results_root() / "results" / f"{os.environ.get('MILR_NOTEBOOK', 'by_hand')}.json"
-    kept = json.loads(path.read_text())["values"] if path.exists() else {}
-    kept[key] = {"value": value, "interval": interval, "unit": unit}
-    replace_text(path, json.dumps({**provenance(), "values": kept}, indent=1, ensure_ascii=False))
+    _write(path, key, {"value": value, "interval": interval, "unit": unit})
     glue(key, value, display=False)
     if interval:
         glue(f"{key}_low", interval[0], display=False)
         glue(f"{key}_high", interval[1], display=False)
+
+
+def _write(path: Path, key: str, one: dict) -> None:
+    """Add a key to the file. A chapter has thousands: what is there is neither read nor made again.
+
+    Another process may have written, or taken the file away; then it is read.
+    """
+    held = _written.get(path)
+    if held is None or held.stamp != _stamp(path):
+        kept = json.loads(path.read_text())["values"] if path.exists() else {}
+        head = json.dumps(provenance(), indent=1, ensure_ascii=False).removesuffix("\n}")
+        held = _Written((0, 0), head, {k: _line(k, v) for k, v in kept.items()})
+    lines = held.lines | {key: _line(key, one)}
+    replace_text(path, f'{held.head},\n "values": {{\n' + ",\n".join(lines.values()) + "\n }\n}")
+    _written[path] = _Written(_stamp(path), held.head, lines)
+
+
+def _line(key: str, one: dict) -> str:
+    return f"  {json.dumps(key, ensure_ascii=False)}: {json.dumps(one, ensure_ascii=False)}"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    if not path.exists():
+        return 0, 0
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino
 
 
 def _plain(value):

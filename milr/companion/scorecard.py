@@ -175,6 +175,19 @@ def compare(own: Evidence, reference: Evidence) -> tuple[list[str], list[str], l
     return agree, differ, unknown
 
 
+def origin(kept: Mapping) -> list[str]:
+    """Where the numbers of a reference come from, as lines: device, versions, and the commits."""
+    commits: dict[str, list[str]] = {}
+    for name, chapter in kept["chapters"].items():
+        commits.setdefault(chapter["commit"], []).append(name[:2])
+    first = (
+        f"reference: on {kept['device']}, torch {kept['versions']['torch']}, seed {kept['seed']}"
+    )
+    return [first] + [
+        f"  chapters {', '.join(chapters)}: commit {commit}" for commit, chapters in commits.items()
+    ]
+
+
 def said(one: Measured) -> str:
     """A number with its interval and unit, three digits of each."""
     ends = f" [{one.low:.3g}, {one.high:.3g}]" if one.low != one.high else ""

@@ -4,21 +4,31 @@ A table has a name and, for each image, a number or a ratio (`summary.score` tak
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from milr import taps
+from milr import peers, taps
 from milr.cache import cached
 from milr.data.images import ImageSet, content_digest
-from milr.evaluation import effects, explained, heat, interventions, localisation, perturbation
+from milr.evaluation import (
+    cost,
+    effects,
+    explained,
+    heat,
+    interventions,
+    localisation,
+    perturbation,
+)
 from milr.evaluation.cases import SOURCES, Case
+from milr.evaluation.cost import Cost
 from milr.evaluation.interventions import Picture
 from milr.evaluation.localisation import Ratio
 from milr.evaluation.removal import Removal, ends, removal
 from milr.evaluation.summary import Score, score
+from milr.peers.peer import Peer
 
 Table = Mapping[str, Ratio | Tensor]
 IMPUTATIONS = ("noise", "blur")
@@ -211,6 +221,28 @@ def after_removal(found: Mapping[str, Mapping[str, Removal]]) -> Table:
             table[f"insertion_{kind}{ending}"] = found[kind][name].insertion
             table[f"deletion_{kind}{ending}"] = found[kind][name].deletion
     return table
+
+
+def costs(
+    one: Case, row: Mapping[str, Peer], fitting: Callable[[], Mapping[str, float]], repetitions: int
+) -> dict[str, Cost]:
+    """What each method costs on the queries, as `cost.measure` says, kept in the cache.
+
+    fitting: seconds of fitting, for the methods that fit anything; called if there is no entry.
+    """
+    images, target, device = one.images, one.target, taps.device_of(one.network)
+
+    def made() -> list:
+        methods = {n: (lambda x, p=peer: p.maps(one.network, x, target)) for n, peer in row.items()}
+        found = cost.measure(methods, images, fitting(), repetitions, device)
+        return [[name, asdict(c) | {"spread": list(c.spread)}] for name, c in found.items()]
+
+    config = {"methods": list(row), "repetitions": repetitions, "device": device.type}
+    config["threads"] = torch.get_num_threads()
+    sources = (*SOURCES, peers, Path(cost.__file__))
+    asked = content_digest(images, *one.network.state_dict().values())
+    kept = cached("cost", config, made, sources=sources, data=asked)
+    return {name: Cost(**c | {"spread": tuple(c["spread"])}) for name, c in kept}
 
 
 def gathered(

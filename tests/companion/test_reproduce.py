@@ -242,10 +242,19 @@ def test_a_second_run_in_the_same_folder_waits(checkout, make):
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [("", 1), (" -j2 --jobserver-auth=3,4", 2), ("ks -j16 --jobserver-auth=3,4 -- SEED=3", 16),
-     (" -j", 0), ("-- PROFILE=quick", 1), ("k -- DATA=birds", 1)],
+     (" -j", 0), ("-- PROFILE=quick", 1), ("k -- DATA=birds", 1), (" -j1", 1)],
 )  # fmt: skip
 def test_the_number_of_jobs_is_read_from_makes_flags(flags, expected):
-    assert reproduce.jobs(flags) == expected
+    assert reproduce.jobs(flags, "full") == expected
+
+
+def test_two_at_once_in_the_short_profiles_unless_make_is_told_otherwise(monkeypatch):
+    for count, expected in ((1, 1), (2, 2), (16, 2)):
+        monkeypatch.setattr(reproduce, "cores", lambda count=count: count)
+        assert [reproduce.jobs("", p) for p in ("smoke", "quick", "full", "paper")] == [
+            expected, expected, 1, 1,
+        ]  # fmt: skip
+    assert reproduce.jobs(" -j1", "quick") == 1 and reproduce.jobs(" -j3", "full") == 3
 
 
 def test_threads_are_shared_out(monkeypatch):

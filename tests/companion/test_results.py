@@ -28,6 +28,33 @@ def test_results_of_a_notebook_add_up_in_its_file(folder):
     }
 
 
+def test_what_another_process_wrote_or_took_away_is_seen(folder):
+    path = folder / "03_network.json"
+    results.record("first", 1)
+    kept = json.loads(path.read_text())
+    kept["values"]["other"] = {"value": 2, "interval": None, "unit": ""}
+    path.with_suffix(".part").write_text(json.dumps(kept))
+    path.with_suffix(".part").replace(path)
+    results.record("first", 3)
+    values = json.loads(path.read_text())["values"]
+    assert {key: one["value"] for key, one in values.items()} == {"first": 3, "other": 2}
+    path.unlink()
+    results.record('of "words"', "ü\n")
+    assert json.loads(path.read_text())["values"] == {
+        'of "words"': {"value": "ü\n", "interval": None, "unit": ""}
+    }
+
+
+def test_a_result_costs_the_same_however_many_there_are(folder, monkeypatch):
+    asked = []
+    origin = results.provenance
+    monkeypatch.setattr(results, "provenance", lambda: asked.append(1) or origin())
+    monkeypatch.setattr(results.json, "loads", lambda text: pytest.fail("it was read again"))
+    for number in range(20):
+        results.record(f"key {number}", number)
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize(
     ("value", "interval", "named"),
     [(math.nan, None, "not finite"), (1.0, (0.0, math.inf), "not finite"),

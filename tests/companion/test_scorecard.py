@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from milr.companion import claims, scorecard
+from milr.companion import claims, full, scorecard
 from milr.companion.claims import Claim, Evidence, Measured
 
 
@@ -83,6 +83,15 @@ def test_two_runs_differ_where_their_intervals_have_no_point_in_common(other, ex
 def test_numbers_without_intervals_cannot_be_told_apart():
     agree, differ, unknown = scorecard.compare(evidence(a=(1.0,) * 3), evidence(a=(1.1,) * 3))
     assert (agree, differ, unknown) == ([], [], ["05.a"])
+
+
+def test_the_reference_that_is_kept_says_where_it_comes_from():
+    kept = full.load()
+    first, *commits = scorecard.origin(kept)
+    assert "torch" in first and kept["device"] in first
+    said = "\n".join(commits)
+    for name, chapter in kept["chapters"].items():
+        assert re.search(rf"{name[:2]}.*commit {chapter['commit']}", said)
 
 
 def test_the_picture_names_every_source_and_run():

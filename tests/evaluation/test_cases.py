@@ -124,6 +124,17 @@ def test_all_measures_come_out_for_every_method_and_image(one):
     assert parts["lift"]["random"].value == pytest.approx(1, abs=0.1)
 
 
+def test_costs_are_measured_once(one, monkeypatch):
+    row = {name: cases.methods(one)[name][0] for name in ("random", "MI-LR capacity")}
+    first = measures.costs(one, row, lambda: {"MI-LR capacity": 50.0}, 2)
+    assert first["MI-LR capacity"].amortised(100) == first["MI-LR capacity"].seconds + 0.5
+    assert first["random"].fit == 0 and first["MI-LR capacity"].memory > 0
+    again = measures.costs(one, row, lambda: pytest.fail("fitted again"), 2)
+    assert again == first
+    monkeypatch.setattr(measures.cost, "measure", lambda methods, *_: {})
+    assert measures.costs(one, row, dict, 3) == {}
+
+
 def test_an_image_with_large_values_counts_as_much_as_any_other():
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(5, 8, 8, generator=generator) + 0.5
