@@ -94,7 +94,12 @@ class MILR:
         return self
 
     def explain(
-        self, images: Tensor, draws: int = 4, batch_size: int = 64, reading: str = "pointwise"
+        self,
+        images: Tensor,
+        draws: int = 4,
+        batch_size: int = 64,
+        reading: str = "pointwise",
+        keep: Tensor | None = None,
     ) -> Maps:
         """Maps of images (B, ...): total, decision, redundant and capacity, in bits, on the CPU.
 
@@ -104,18 +109,23 @@ class MILR:
         draws: how many draws of the noise the decision map averages over, in pairs of opposites: of
         a critic that is linear in the features, the noise cancels almost wholly. An image's maps do
         not depend on the images beside it.
-        Raises NotFitted before `fit`, ValueError for an unknown reading, NaN features or another
-        shape than at `fit`.
+        keep: the mask to read behind, (B, N, C) between 0 and 1 (of `refine_keep`, say), instead of
+        the inferred one.
+        Raises NotFitted before `fit`, ValueError for an unknown reading, NaN features, another
+        shape than at `fit`, or a mask of another shape.
         """
         inserted = self._fitted()
         readings.check(reading)
         with self._working(inserted) as device, torch.no_grad():
             noise = self._opposites(draws, inserted, device)
             found = []
-            for chunk in images.split(batch_size):
-                features = self.features(chunk.to(device))
-                keep = self.keep_of(features, inserted)
-                found.append(self._explain(features, keep, inserted, noise, reading))
+            for rows in torch.arange(len(images)).split(batch_size):
+                features = self.features(images[rows].to(device))
+                mask = self.keep_of(features, inserted)
+                if keep is not None:
+                    _check_mask(keep, (len(images), *mask.shape[1:]))
+                    mask = keep[rows].to(mask)
+                found.append(self._explain(features, mask, inserted, noise, reading))
         return concatenate(found)
 
     def refine(
@@ -136,17 +146,30 @@ class MILR:
         images beside it if the objective does. reading: as for `explain`.
         Raises as `explain` does.
         """
-        inserted = self._fitted()
         readings.check(reading)
+        how = {"steps": steps, "draws": draws, "learning_rate": learning_rate}
+        keep = self.refine_keep(batch, objective, **how)
+        images = fitting.images_of(batch, "cpu")
+        return self.explain(images, draws, len(images), reading, keep)
+
+    def refine_keep(
+        self,
+        batch,
+        objective: Callable,
+        *,
+        steps: int = 10,
+        draws: int = 4,
+        learning_rate: float = 0.3,
+    ) -> Tensor:
+        """The mask that `refine` reads behind, (B, N, C), on the CPU; arguments as there."""
+        inserted = self._fitted()
         with self._working(inserted) as device:
             batch = move_data_to_device(batch, device)
             images = fitting.images_of(batch, device)
             features = self.features(images)
             settings = (steps, draws, learning_rate)
             keep = refined_keep(self, features, inserted, batch, images, objective, *settings)
-            with torch.no_grad():
-                noise = self._opposites(draws, inserted, device)
-                return self._explain(features, keep, inserted, noise, reading)
+            return keep.cpu()
 
     def through(self, images: Tensor, draw: int = 0, batch_size: int = 64) -> Tensor:
         """The model's outputs for images when only what the bottleneck passes goes on.
@@ -301,6 +324,14 @@ class MILR:
             self.critic,
             self.members,
         ]
+
+
+def _check_mask(keep: Tensor, shape: tuple[int, ...]) -> None:
+    if keep.shape != shape:
+        raise ValueError(
+            f"keep has shape {tuple(keep.shape)}; give one number for each image, location and "
+            f"channel, {shape}"
+        )
 
 
 def draw_noise(shape, generator: torch.Generator, device: torch.device) -> Tensor:

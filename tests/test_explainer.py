@@ -400,6 +400,20 @@ def test_refining_for_another_objective_moves_the_mask_there(fitted_to_bits):
     assert hashlib.sha256(repr(fitted_to_bits.state()).encode()).hexdigest() == before
 
 
+def test_maps_can_be_read_behind_any_mask(fitted_to_bits):
+    images = bits(8)
+    inferred = fitted_to_bits.keep(images)
+    plain, again, shut = (
+        fitted_to_bits.explain(images, batch_size=3, keep=keep)
+        for keep in (None, inferred, torch.zeros_like(inferred))
+    )
+    torch.testing.assert_close(again.decision, plain.decision)
+    torch.testing.assert_close(shut.total, plain.total)
+    assert shut.capacity.abs().max() == 0 and plain.capacity.max() > 0.1
+    with pytest.raises(ValueError, match=r"keep has shape \(7, .*one number for each image"):
+        fitted_to_bits.explain(images, keep=inferred[:7])
+
+
 def test_refining_without_a_step_is_explaining(fitted_to_bits):
     images = bits(64, 99)
     plain, refined = (

@@ -135,10 +135,11 @@ def maps_of(one: Case, named: Mapping[str, Sequence[Peer]]) -> dict[str, list[Te
             data=asked,
         )
 
-    return {
-        name: [made(name, index, peer) for index, peer in enumerate(row)]
-        for name, row in named.items()
-    }
+    with own.sharing():
+        return {
+            name: [made(name, index, peer) for index, peer in enumerate(row)]
+            for name, row in named.items()
+        }
 
 
 def slug(name: str) -> str:

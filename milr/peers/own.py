@@ -4,12 +4,20 @@ All explain the model that they are given, with the inserted modules as they wer
 a model with other parameters gets other maps.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from torch import Tensor, nn
 
 from milr import MILR, readings
 from milr.attribution import KINDS
+from milr.data.images import content_digest
 from milr.peers.peer import Peer
 from milr.peers.targets import Target
+
+# Masks of the questions asked so far, within `sharing`.
+_SHARED: ContextVar[dict | None] = ContextVar("shared", default=None)
 
 
 def amortised(explainer: MILR, kind: str = "decision", reading: str = "pointwise") -> Peer:
@@ -40,10 +48,38 @@ def refined(
         def objective(outputs: Tensor, batch: Tensor) -> Tensor:
             return -target(outputs).mean()
 
-        maps = on(explainer, model).refine(images, objective, reading=reading, **settings)
-        return getattr(maps, kind)
+        asked = on(explainer, model)
+        numbers = (images, *target.context, *model.state_dict().values())
+        keep = _shared(
+            (explainer, target.score, tuple(settings.items()), content_digest(*numbers)),
+            lambda: asked.refine_keep(images, objective, **settings),
+        )
+        draws = settings.get("draws", 4)
+        return getattr(asked.explain(images, draws, reading=reading, keep=keep), kind)
 
     return Peer(name, explainer.local, "label", method, signed=_is_signed(kind, reading))
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Within it, the refined peers of an explainer share the steps that they make for a question.
+
+    Several kinds and readings of one mask then cost little more than one. Not for timing.
+    """
+    token = _SHARED.set({})
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def _shared(question: tuple, make: Callable[[], Tensor]) -> Tensor:
+    found = _SHARED.get()
+    if found is None:
+        return make()
+    if question not in found:
+        found[question] = make()
+    return found[question]
 
 
 def _name(mask: str, kind: str, reading: str) -> str:

@@ -1,5 +1,6 @@
 """MI-LR by the interface of its peers."""
 
+import copy
 import math
 
 import pytest
@@ -92,6 +93,33 @@ def test_refining_lowers_what_the_bottleneck_of_each_image_costs(fitted):
         return float(loss.detach()) + fitted.beta * float(maps.mean()) * math.log(2) / 4
 
     assert cost(20) < 0.8 * cost(0)
+
+
+def test_the_steps_are_shared_among_kinds_of_one_question_alone(fitted, monkeypatch):
+    made = []
+    refine = MILR.refine_keep
+    monkeypatch.setattr(MILR, "refine_keep", lambda *a, **k: made.append(1) or refine(*a, **k))
+    peers = [own.refined(fitted, *kind) for kind in (["decision"], ["capacity"])]
+    peers.append(own.refined(fitted, "decision", "surprise"))
+    asked = target()
+    alone = [peer.maps(fitted.model, IMAGES, asked) for peer in peers]
+    assert len(made) == 3
+    with own.sharing():
+        shared = [peer.maps(fitted.model, IMAGES, asked) for peer in peers]
+        assert len(made) == 4
+        peers[0].maps(fitted.model, IMAGES + 1, asked)
+        peers[0].maps(fitted.model, IMAGES, target())
+        peers[0].maps(copy.deepcopy(fitted.model).apply(_halved), IMAGES, asked)
+        own.refined(fitted, "capacity", steps=2).maps(fitted.model, IMAGES, asked)
+        assert len(made) == 8
+    assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+    peers[0].maps(fitted.model, IMAGES, asked)
+    assert len(made) == 9
+
+
+def _halved(module):
+    if isinstance(module, nn.Conv2d):
+        module.weight.data /= 2
 
 
 def test_refining_leaves_the_explainer_alone(fitted):
