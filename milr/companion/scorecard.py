@@ -38,17 +38,18 @@ _SHORT = {"not reproduced": "not", "cannot be tested here": "untestable"}
 _SIGNS = {"<=": "≤", ">=": "≥", "==": "=", "!=": "≠"}
 _STYLE = """<style>
 .milr-ledger { overflow-x: auto; }
-.milr-ledger table.dataframe { border: 0; border-collapse: collapse; display: table; width: 100%;
-  font-size: 0.85rem; margin: 0; }
+.bd-content .cell_output .milr-ledger table.dataframe { border: 0; border-collapse: collapse;
+  display: table; font-size: 0.85rem; margin: 0; table-layout: fixed; width: 100%; }
 .milr-ledger th, .milr-ledger td { border-bottom: 1px solid var(--pst-color-border, #ccc);
-  overflow-wrap: anywhere; padding: 0.5rem 0.6rem; text-align: left; vertical-align: top; }
-.milr-ledger th:first-child, .milr-ledger td:first-child { width: 42%; }
+  overflow-wrap: anywhere; padding: 0.5rem 0.6rem; text-align: left; vertical-align: top;
+  white-space: normal; }
+.milr-ledger th:first-child, .milr-ledger td:first-child { width: 38%; }
 .milr-ledger p { margin: 0 0 0.3rem; }
 .milr-ledger .small { font-size: 0.9em; opacity: 0.85; }
 .milr-ledger .status { border-left: 4px solid; padding-left: 0.4rem; white-space: nowrap; }
 @media (max-width: 600px) {
-  .milr-ledger table.dataframe, .milr-ledger tbody, .milr-ledger tr, .milr-ledger td {
-    display: block; width: auto !important; }
+  .bd-content .cell_output .milr-ledger table.dataframe, .milr-ledger tbody, .milr-ledger tr,
+  .milr-ledger td { display: block; width: auto !important; }
   .milr-ledger thead { display: none; }
   .milr-ledger td { border: 0; padding: 0.2rem 0.5rem; }
   .milr-ledger td ~ td::before { content: attr(data-head); font-size: 0.9em; opacity: 0.85; }

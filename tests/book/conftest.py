@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import yaml
 
-from milr.companion import figures, plots, stage
+from milr.companion import claims, figures, full, plots, scorecard, stage
 from milr.companion.profiles import Run
 from milr.paths import ROOT
 
@@ -168,6 +168,10 @@ def _add_stand_ins(path: Path, wanted: dict) -> None:
         cells = [nbformat.v4.new_markdown_cell(MARKDOWN), _code(CODE, {"text/plain": "[0.1, 0.2]"})]
         for kind, figure in _figures().items():
             cells.append(_figure_cell(f"stand_in_{name}_{kind}", figure))
+        if name == "14_scorecard":
+            reference = full.evidence(full.load())
+            ledger = scorecard.table(claims.load(), reference, reference, {})
+            cells.append(_code("scorecard.table(ledger)", {"text/html": ledger}))
         for shown in sorted(wanted[name]["figures"]):
             cells.append(_figure_cell(shown, plots.diagram()))
     finally:

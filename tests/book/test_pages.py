@@ -133,6 +133,17 @@ def test_what_is_wider_than_a_phone_scrolls_in_its_own_box(kind, book, visit):
     assert visited.finds("() => scrollX") == 0
 
 
+def test_the_ledger_has_room_for_the_words_of_a_claim(book, visit):
+    widths = """() => [...document.querySelector('.milr-ledger table').rows[1].cells]
+      .concat(document.querySelector('.milr-ledger')).map(part => part.clientWidth)"""
+    page = f"{book.as_uri()}/notebooks/14_scorecard.html"
+    claim, own, reference, all_of_it = visit(page).finds(widths)
+    assert claim > 180 and own > 120 and reference > 120
+    assert claim + own + reference <= all_of_it
+    *each, all_of_it = visit(page, viewport=PHONE).finds(widths)
+    assert all(0.9 * all_of_it < width <= all_of_it for width in each)
+
+
 def test_first_page_leads_to_the_welcome(book, browser):
     with browser.new_page() as page:
         page.goto((book / "index.html").as_uri(), wait_until="commit")
