@@ -112,18 +112,19 @@ class MILR:
         keep: the mask to read behind, (B, N, C) between 0 and 1 (of `refine_keep`, say), instead of
         the inferred one.
         Raises NotFitted before `fit`, ValueError for an unknown reading, NaN features, another
-        shape than at `fit`, or a mask of another shape.
+        shape than at `fit`, or a mask of another shape or beyond 0 and 1.
         """
         inserted = self._fitted()
         readings.check(reading)
         with self._working(inserted) as device, torch.no_grad():
             noise = self._opposites(draws, inserted, device)
+            if keep is not None:
+                _check_mask(keep, (len(images), *noise.shape[1:]))
             found = []
             for rows in torch.arange(len(images)).split(batch_size):
                 features = self.features(images[rows].to(device))
                 mask = self.keep_of(features, inserted)
                 if keep is not None:
-                    _check_mask(keep, (len(images), *mask.shape[1:]))
                     mask = keep[rows].to(mask)
                 found.append(self._explain(features, mask, inserted, noise, reading))
         return concatenate(found)
@@ -331,6 +332,12 @@ def _check_mask(keep: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"keep has shape {tuple(keep.shape)}; give one number for each image, location and "
             f"channel, {shape}"
+        )
+    low, high = keep.min(), keep.max()
+    if not (low >= 0 and high <= 1):  # also for NaN
+        raise ValueError(
+            f"keep lies between {low:g} and {high:g}; give shares between 0 (all noise) and 1 "
+            "(all of the feature)"
         )
 
 

@@ -412,6 +412,9 @@ def test_maps_can_be_read_behind_any_mask(fitted_to_bits):
     assert shut.capacity.abs().max() == 0 and plain.capacity.max() > 0.1
     with pytest.raises(ValueError, match=r"keep has shape \(7, .*one number for each image"):
         fitted_to_bits.explain(images, keep=inferred[:7])
+    for wrong in (1.5, -0.1, math.nan):
+        with pytest.raises(ValueError, match="give shares between 0"):
+            fitted_to_bits.explain(images, keep=torch.full_like(inferred, wrong))
 
 
 def test_refining_without_a_step_is_explaining(fitted_to_bits):

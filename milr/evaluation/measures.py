@@ -229,18 +229,24 @@ def costs(
     """What each method costs on the queries, as `cost.measure` says, kept in the cache.
 
     fitting: seconds of fitting, for the methods that fit anything; called if there is no entry.
+    What was fitted otherwise is measured anew.
     """
     images, target, device = one.images, one.target, taps.device_of(one.network)
+    learned = [one.network.state_dict(), *(e.state()["inserted"] for e in one.explainers)]
 
     def made() -> list:
         methods = {n: (lambda x, p=peer: p.maps(one.network, x, target)) for n, peer in row.items()}
         found = cost.measure(methods, images, fitting(), repetitions, device)
         return [[name, asdict(c) | {"spread": list(c.spread)}] for name, c in found.items()]
 
-    config = {"methods": list(row), "repetitions": repetitions, "device": device.type}
-    config["threads"] = torch.get_num_threads()
+    config = {
+        "methods": [[name, peer.fitted] for name, peer in row.items()],
+        "repetitions": repetitions,
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+    }
     sources = (*SOURCES, peers, Path(cost.__file__))
-    asked = content_digest(images, *one.network.state_dict().values())
+    asked = content_digest(images, *(value for state in learned for value in state.values()))
     kept = cached("cost", config, made, sources=sources, data=asked)
     return {name: Cost(**c | {"spread": tuple(c["spread"])}) for name, c in kept}
 

@@ -71,6 +71,23 @@ def test_a_book_from_nothing_to_a_failure(checkout, make):
     assert code == 1 and "page b_second can't be shown: it was not executed" in said
 
 
+def test_what_ran_before_a_failure_is_validated_by_the_next_run(checkout, make, monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", " -j1")
+    checkout.notebook(checkout.second, ["raise ValueError('no')"], ["a_first"])
+    code, said = make()
+    assert code != 0 and "b_second  FAILED in cell 3: ValueError: no" in said
+    assert statuses(said) == {"a_first": "not validated", "b_second": "failed"}
+
+    checkout.notebook(checkout.second, ["print(1)"] * 3, ["a_first"])
+    touch(checkout.second)
+    code, said = make()
+    assert code == 0, said
+    assert (
+        said.index("b_second  done") < said.index("a_first  valid") < said.index("b_second  valid")
+    )
+    assert statuses(said) == {"a_first": "up to date", "b_second": "done"}
+
+
 def test_a_status_does_not_call_up_to_date_what_a_failure_kept_from_running(checkout, make):
     for path in (checkout.first, checkout.second):
         pretend_executed(checkout, path)

@@ -133,6 +133,9 @@ def test_costs_are_measured_once(one, monkeypatch):
     assert again == first
     monkeypatch.setattr(measures.cost, "measure", lambda methods, *_: {})
     assert measures.costs(one, row, dict, 3) == {}
+    assert (
+        measures.costs(dataclasses.replace(one, explainers=one.explainers[1:]), row, dict, 2) == {}
+    )
 
 
 def test_an_image_with_large_values_counts_as_much_as_any_other():
