@@ -132,7 +132,9 @@ def _prepare(fabric: Fabric, settings: Training, classes: int) -> tuple[Learner,
         learner = Learner(network, classes, settings.classifier, settings.smoothing)
     # Convolutions in bfloat16 are a quarter faster with the channels last.
     learner = distributed.synchronise(learner).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=settings.lr, weight_decay=settings.decay)
+    optimiser = torch.optim.AdamW(
+        learner.parameters(), lr=settings.lr, weight_decay=settings.decay, fused=True
+    )
     return fabric.setup(learner, optimiser)
 
 
