@@ -22,7 +22,7 @@ from milr.inserted import Inserted, from_state
 from milr.maps import BITS, Maps, concatenate
 from milr.refining import refined_keep
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Features(NamedTuple):
@@ -293,7 +293,8 @@ class MILR:
         capacity = inserted.capacity(features.local, keep).sum(-1)
         shape = (len(keep), *features.shape)
         maps = [(BITS * values).reshape(shape).cpu() for values in (total, decision, capacity)]
-        return Maps(*maps, ceiling=BITS * math.log(compared))
+        offset = tuple(inserted.offset.tolist())
+        return Maps(*maps, ceiling=BITS * math.log(compared), offset=offset)
 
     def _fitted(self) -> Inserted:
         if self._inserted is None:

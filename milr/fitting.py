@@ -90,7 +90,8 @@ def _insert(explainer, stream, count: int, device) -> Inserted:
     moments = defaultdict(_Moments)
     locations = None
     for _ in range(count):
-        features = _features(explainer, images_of(next(stream), device), locations)
+        images = images_of(next(stream), device)
+        features = _features(explainer, images, locations)
         locations = features.shape
         moments["local"].add(features.local)
         moments["z"].add(features.z)
@@ -98,7 +99,9 @@ def _insert(explainer, stream, count: int, device) -> Inserted:
             moments[f"evidence {i}"].add(taps.as_locations(output, "evidence"))
     found = {name: moment.result() for name, moment in moments.items()}
     settings = explainer.critic, explainer.members, explainer.seed
-    return Inserted(found, locations, *settings).to(device)
+    inserted = Inserted(found, locations, *settings).to(device)
+    inserted.offset.copy_(torch.tensor(taps.offset(explainer.model, explainer.local, images)))
+    return inserted
 
 
 def _features(explainer, images: Tensor, locations: tuple[int, ...] | None):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from milr import bottleneck
 from milr.infonce import make_critic
+from milr.maps import MIDDLE
 
 # Of each information: what is kept of further samples, for the explanations to come.
 KEPT = ("bank", "seen", "normaliser")
@@ -17,7 +18,8 @@ class Inserted(nn.Module):
     """The MI-LR module (figure 1 of the paper).
 
     moments: mean and standard deviation per channel, (C,) each, under "local", "z" and for each
-    layer of evidence "evidence 0", "evidence 1" and so on. locations: (H, W), or (N,) for tokens.
+    layer of evidence "evidence 0", "evidence 1" and so on. locations: (H, W), or (N,) for tokens;
+    the buffer `offset` says where in its cell of the image one looks (`milr.taps.offset`).
     critic: kind of the critics, of which each information has `members`: the mean of their bounds
     is a bound as well, and its maps depend less on where the critics started. seed: of the initial
     weights. `total_bank` and `decision_bank`, (members, samples, N, width), hold the embedded local
@@ -41,6 +43,7 @@ class Inserted(nn.Module):
                 self.register_buffer(f"{name} {kind}", value)
         for name in BANKS:
             self.register_buffer(name, torch.empty(0))
+        self.register_buffer("offset", torch.tensor(MIDDLE))
         self.layers = len(moments) - 2
         evidence = [len(self._mean(f"evidence {i}")) for i in range(self.layers)]
         channels, width = len(self._mean("local")), len(self._mean("z"))

@@ -1,13 +1,15 @@
 """What an explanation consists of: a number per location, in bits."""
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 BITS = 1 / math.log(2)
+MIDDLE = (0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class Maps:
         the move away from what a closed bottleneck leaves believed.
     capacity: upper bound on what the bottleneck lets through at the location; at least 0.
     ceiling: log2 of the number of samples that were compared; an average near it is saturated.
+    offset: where in its cell a location looks, down and across (`milr.taps.offset`).
     """
 
     total: Tensor
     decision: Tensor
     capacity: Tensor
     ceiling: float
+    offset: tuple[float, float] = MIDDLE
 
     @property
     def redundant(self) -> Tensor:
@@ -46,9 +50,10 @@ class Maps:
     def resized(self, size: int | tuple[int, int]) -> "Maps":
         """The maps at another resolution (bilinear), each location still in bits per location.
 
-        Raises ValueError for maps of tokens, which have no places in the image that are known here.
+        A location's value stands where it looks, by `offset`. Raises ValueError for maps of tokens,
+        which have no places in the image that are known here.
         """
-        return self._changed(lambda m: _resize(m, size))
+        return self._changed(lambda m: resize(_of_places(m), size, self.offset), MIDDLE)
 
     def __len__(self) -> int:
         return len(self.total)
@@ -56,20 +61,43 @@ class Maps:
     def __getitem__(self, index) -> "Maps":
         return self._changed(lambda m: m[index])
 
-    def _changed(self, change) -> "Maps":
-        return Maps(change(self.total), change(self.decision), change(self.capacity), self.ceiling)
+    def _changed(self, change: Callable, offset: tuple[float, float] | None = None) -> "Maps":
+        kinds = (change(kind) for kind in (self.total, self.decision, self.capacity))
+        return Maps(*kinds, self.ceiling, offset or self.offset)
 
 
 def concatenate(parts: list[Maps]) -> Maps:
     """One `Maps` of several, in order."""
-    names = [field.name for field in fields(Maps) if field.name != "ceiling"]
-    return Maps(*(torch.cat([getattr(p, name) for p in parts]) for name in names), parts[0].ceiling)
+    kinds = zip(*((part.total, part.decision, part.capacity) for part in parts), strict=True)
+    return Maps(*(torch.cat(kind) for kind in kinds), parts[0].ceiling, parts[0].offset)
 
 
-def _resize(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
+def resize(
+    maps: Tensor, size: int | tuple[int, int], offset: tuple[float, float] = MIDDLE
+) -> Tensor:
+    """Maps (B, h, w) at another resolution (bilinear), each value still a location's own.
+
+    offset: where in its cell a location looks, down and across; beyond the outermost ones, their
+    values go on.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if tuple(maps.shape[-2:]) == (height, width) and offset == MIDDLE:
+        return maps
+    rows, columns = (
+        # Where each pixel lies between the locations; grid_sample has -1 and 1 at the outer edges.
+        (torch.arange(n, device=maps.device) + 0.5) * (2 / n) + (1 - 2 * place) / cells - 1
+        for n, cells, place in zip((height, width), maps.shape[-2:], offset, strict=True)
+    )
+    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).to(maps)
+    places = places.expand(len(maps), -1, -1, -1)
+    how = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
+    return F.grid_sample(maps[:, None], places, **how)[:, 0]
+
+
+def _of_places(maps: Tensor) -> Tensor:
     if maps.dim() != 3:
         raise ValueError(
             f"maps of shape {tuple(maps.shape)} are of tokens; bring them to (B, H, W) first, as "
             "the model lays its tokens out"
         )
-    return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    return maps

@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from milr.maps import MIDDLE
+
 # What changes the model, or its outputs, with each pass in training mode.
 _CHANGING = (
     nn.modules.batchnorm._NormBase,
@@ -104,6 +106,55 @@ def frozen(model: nn.Module, device: torch.device | None = None) -> Iterator[nn.
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's first parameter lies; the CPU for a model without parameters."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def offset(model: nn.Module, layer: str, images: Tensor) -> tuple[float, float]:
+    """Where in its cell a location of a layer's maps looks, down and across, in shares of the cell.
+
+    Cells are the even division of the image by the layer's grid. (0.5, 0.5), the middle, is where
+    patches and even pools look; padded convolutions of odd size with a stride s look at 0.5 / s,
+    near the corner, and all maps of torchvision's residual networks do. It is found by marking rows
+    and columns of images (B, C, H, W) as NaN and seeing which locations they reach, so it depends
+    on no weight. The middle is also said of what has no such place: tokens, grids that do not
+    divide the image, and locations that see all of it. The model is frozen, in evaluation mode.
+    """
+    if images.dim() != 4 or not images.is_floating_point():
+        return MIDDLE
+    cells = _output(model, layer, images).shape[2:]
+    if len(cells) != 2:
+        return MIDDLE
+    down, across = (_offset_along(model, layer, images, axis, cells[axis - 2]) for axis in (2, 3))
+    return down, across
+
+
+def _offset_along(model: nn.Module, layer: str, images: Tensor, axis: int, cells: int) -> float:
+    middle = MIDDLE[0]
+    stride, rest = divmod(images.shape[axis], cells)
+    if rest:
+        return middle
+    # A whole stride of neighbours, so that rounding to whole locations averages out.
+    places = images.shape[axis] // 2 + torch.arange(stride)
+    centres = []
+    for some in places.split(len(images)):
+        marked = images.clone()
+        for image, place in zip(marked, some.tolist(), strict=False):
+            image.select(axis - 1, place).fill_(torch.nan)
+        reached = _output(model, layer, marked).isnan().any(1).any(4 - axis)[: len(some)]
+        if reached[:, [0, -1]].any() or not reached.any(1).all():
+            return middle
+        first, last = reached.int().argmax(1), reached.int().flip(1).argmax(1)
+        centres.append((first + reached.shape[1] - 1 - last).float() / 2)
+    return float((places.float().mean() + 0.5) / stride - torch.cat(centres).mean())
+
+
+def _output(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    # Fast convolutions multiply what lies beside a window by 0, which spreads a NaN: cuDNN's work
+    # on tiles, those in bfloat16 on blocks of the channels.
+    plain = torch.autocast(images.device.type, enabled=False)
+    exact = torch.backends.cudnn.flags(enabled=False)
+    with read(model, (layer,)) as outputs, torch.no_grad(), plain, exact:
+        model(images)
+    return outputs[layer]
 
 
 def as_locations(features: Tensor, name: str) -> Tensor:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from milr.maps import Maps, concatenate
 
@@ -26,6 +27,19 @@ def test_resizing_keeps_the_redundant_map_a_difference(maps):
     torch.testing.assert_close(large.redundant, large.total - large.decision)
     constant = maps.resized(5).decision
     torch.testing.assert_close(constant, torch.full((1, 5, 5), 0.75))
+
+
+def test_a_value_stands_where_its_location_looks():
+    peak = torch.zeros(1, 5, 5)
+    peak[0, 2, 3] = 1.0
+    # A padded convolution with stride 4 has location i at pixel 4 i.
+    large = Maps(peak, peak, peak, 3.0, offset=(0.125, 0.125)).resized(20)
+    assert large.total[0].argmax() == 8 * 20 + 12 and large.total.max() == 1
+    assert large.offset == (0.5, 0.5) and large.resized(20).total is large.total
+    torch.testing.assert_close(large.total[0, 8, 9:16], torch.tensor([1, 2, 3, 4, 3, 2, 1]) / 4)
+    even = Maps(peak, peak, peak, 3.0).resized(20).total
+    expected = nn.functional.interpolate(peak[:, None], 20, mode="bilinear")[:, 0]
+    torch.testing.assert_close(even, expected)
 
 
 def test_maps_of_tokens_have_no_other_resolution():

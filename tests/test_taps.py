@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet18
 
 from milr import taps
 
@@ -105,3 +106,46 @@ def test_maps_and_tokens_become_locations_and_back():
     torch.testing.assert_close(taps.as_features(taps.as_locations(tokens, "a"), tokens), tokens)
     with pytest.raises(ValueError, match=r"maps \(B, C, H, W\) or tokens"):
         taps.as_locations(torch.zeros(2, 3), "a")
+
+
+def stack(*layers) -> nn.Sequential:
+    return nn.Sequential(*layers, nn.Flatten()).eval()
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([nn.Conv2d(3, 4, 3, padding=1)], 0.5),
+        ([nn.Conv2d(3, 4, 4, stride=4)], 0.5),
+        ([nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2)], 0.5),
+        ([nn.Conv2d(3, 4, 3, stride=2, padding=1)], 0.25),
+        ([nn.Conv2d(3, 4, 7, stride=2, padding=3), nn.MaxPool2d(3, 2, 1)], 0.125),
+        ([nn.Conv2d(3, 4, 2, stride=2), nn.Conv2d(4, 4, 3, stride=2, padding=1)], 0.25),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_where_a_location_looks_is_found_out(layers, expected, count):
+    images = torch.randn(count, 3, 40, 56)
+    model = stack(*layers)
+    assert taps.offset(model, str(len(layers) - 1), images) == (expected, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert taps.offset(model, str(len(layers) - 1), images) == (expected, expected)
+    assert images.isfinite().all() and hooks(model) == 0
+
+
+def test_a_residual_network_looks_near_the_corner_of_its_cells():
+    model = resnet18(weights=None).eval()
+    images = torch.randn(2, 3, 84, 84)
+    assert taps.offset(model, "relu", images) == (0.25, 0.25)
+    assert taps.offset(model, "layer1", images) == (0.125, 0.125)
+
+
+def test_what_has_no_place_is_in_the_middle_of_its_cell():
+    images = torch.randn(2, 3, 40, 40)
+    far = stack(nn.Conv2d(3, 4, 41, stride=2, padding=20))
+    assert taps.offset(far, "0", images) == (0.5, 0.5)
+    undivided = stack(nn.Conv2d(3, 4, 3, stride=3))
+    assert taps.offset(undivided, "0", images) == (0.5, 0.5)
+    assert taps.offset(Small().eval(), "first", torch.randn(2, 5, 3)) == (0.5, 0.5)
+    numbers = stack(nn.Embedding(9, 4))
+    assert taps.offset(numbers, "0", torch.randint(9, (2, 7))) == (0.5, 0.5)

@@ -28,6 +28,7 @@ from milr.evaluation.interventions import Picture
 from milr.evaluation.localisation import Ratio
 from milr.evaluation.removal import Removal, ends, removal
 from milr.evaluation.summary import Score, score
+from milr.maps import MIDDLE
 from milr.peers.peer import Peer
 
 Table = Mapping[str, Ratio | Tensor]
@@ -181,6 +182,7 @@ def removals(
         "noise": perturbation.feature_noise(one.network, one.explainers[0].local, one.moments),
         "blur": perturbation.blurred(one.network),
     }
+    looks = {"noise": one.offset, "blur": MIDDLE}
     bounds = {name: ends(run, images, measures, one.grid) for name, run in runs.items()}
     weights = [v for v in one.network.state_dict().values() if v.is_floating_point()]
     asked = content_digest(*weights, *measures["log-probability"].context)
@@ -190,7 +192,13 @@ def removals(
             kind: {
                 name: [r.shares, r.kept, r.dropped]
                 for name, r in removal(
-                    run, images, values, measures, one.grid, bounds[kind], SHARES[kind]
+                    run,
+                    images,
+                    perturbation.at_locations(values, one.grid, looks[kind]),
+                    measures,
+                    one.grid,
+                    bounds[kind],
+                    SHARES[kind],
                 ).items()
             }
             for kind, run in runs.items()

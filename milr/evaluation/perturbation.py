@@ -16,6 +16,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from milr import taps
 from milr.explainer import draw_noise
+from milr.maps import resize
 from milr.peers.targets import Target
 
 SHARES = (0.05, 0.1, 0.2)
@@ -68,6 +69,19 @@ def ranked(maps: Tensor, grid: tuple[int, int], seed: int = 0) -> Tensor:
     values = F.interpolate(maps[:, None].double(), tuple(grid), mode="area").flatten(1)
     drawn = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(seed))
     return drawn[values[:, drawn].argsort(dim=1, descending=True, stable=True)]
+
+
+def at_locations(maps: Tensor, grid: tuple[int, int], offset: tuple[float, float]) -> Tensor:
+    """Maps (B, H, W) of pixels on a layer's grid: (B, h, w), to be taken away from by it.
+
+    A location has the mean of the map over as much of the image as a cell has, around where it
+    looks; offset: as `milr.taps.offset` says it.
+    """
+    # From the middle of a cell to where it looks, in pixels.
+    sides = zip(maps.shape[-2:], grid, offset, strict=True)
+    moved = tuple(0.5 + (0.5 - place) * side / cells for side, cells, place in sides)
+    around = resize(maps, tuple(maps.shape[-2:]), moved)
+    return F.interpolate(around[:, None], tuple(grid), mode="area")[:, 0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from milr import taps
+from milr.maps import MIDDLE, resize
 from milr.peers.targets import Target
 
 NEEDS = ("label", "nothing")
@@ -49,9 +49,10 @@ class Peer:
     ) -> Tensor:
         """Maps (B, H, W) float32 on the CPU of normalised images (B, C, H, W).
 
-        From a coarser grid they are brought to the pixels as `Maps.resized` does (bilinear). What
-        is drawn at random is drawn from a fixed seed. Raises ValueError for batch normalisation or
-        dropout in training mode, or if images and target differ in number.
+        From a layer's grid they are brought to the pixels as `Maps.resized` does: bilinear, and
+        each value to where its location looks. What is drawn at random is drawn from a fixed seed.
+        Raises ValueError for batch normalisation or dropout in training mode, or if images and
+        target differ in number.
         """
         if len(images) != len(target):
             raise ValueError(f"{len(images)} images and a target of {len(target)}; give one each")
@@ -64,8 +65,15 @@ class Peer:
                 rows = slice(start, start + batch_size)
                 chunk = images[rows].detach().to(device)
                 maps = self.method(ready, chunk, target[rows].to(device))
-                found.append(resized(maps.detach().float(), images.shape[-2:]).cpu())
+                found.append(self._on_pixels(ready, maps.detach().float(), chunk).cpu())
         return torch.cat(found)
+
+    def _on_pixels(self, model: nn.Module, maps: Tensor, images: Tensor) -> Tensor:
+        if maps.shape[-2:] == images.shape[-2:]:
+            return maps
+        known = self.layer != "input"
+        offset = taps.offset(model, self.layer, images[:4]) if known else MIDDLE
+        return resize(maps, tuple(images.shape[-2:]), offset)
 
 
 class InTurn(nn.Module):
@@ -122,10 +130,3 @@ class Scored(nn.Module):
 
     def forward(self, images: Tensor, *context: Tensor) -> Tensor:
         return self.score(self.model(images), *context)
-
-
-def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, h, w) at another resolution (bilinear), each value still a location's own."""
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]

@@ -67,6 +67,17 @@ def test_a_location_has_the_mean_over_its_pixels():
     assert perturbation.ranked(maps, GRID)[0, :2].tolist() == [14, 0]
 
 
+def test_a_location_has_the_mean_around_where_it_looks():
+    pixels = torch.zeros(1, 24, 24)
+    pixels[0, 7:10, 11:14] = 1.0  # around (8, 12)
+    where = perturbation.at_locations(pixels, GRID, (0.125, 0.125))
+    middle = perturbation.at_locations(pixels, GRID, (0.5, 0.5))
+    torch.testing.assert_close(middle[0, 2, 3], torch.tensor(4 / 16))
+    # Its cell has pixels from 6 to 10 and 10 to 14, the outer ones by half.
+    torch.testing.assert_close(where[0, 2, 3], torch.tensor(9 / 16))
+    assert where[0].argmax() == 2 * 6 + 3
+
+
 def test_masks_hold_the_share_that_was_asked_for():
     order = perturbation.ranked(oracle(2), GRID)
     mask = perturbation.first(order, GRID, 0.25)

@@ -115,7 +115,7 @@ def test_an_error_leaves_no_trace_on_the_model(model):
 
 
 def test_a_coarse_map_is_interpolated_between_its_locations(model):
-    corner = Peer("corner", "none", "nothing", lambda m, x, t: torch.eye(2).expand(len(x), 2, 2))
+    corner = Peer("corner", "input", "nothing", lambda m, x, t: torch.eye(2).expand(len(x), 2, 2))
     maps = corner.maps(model, images(), target(model))
     assert maps[0, 0, 0] == 1 and maps[0, 0, -1] == 0 and 0.4 < float(maps[0].mean()) < 0.6
 
