@@ -19,6 +19,7 @@ from milr.peers.peer import Peer
 from milr.peers.targets import Target
 
 KINDS = ("decision", "total", "redundant", "capacity")
+FINE = "MI-LR fine surprise total"
 # Dozens to hundreds of passes for each image.
 SLOW = ("integrated gradients", "occlusion", "Per-Sample bottleneck")
 _METHOD = Path(milr.__file__).parent
@@ -75,6 +76,11 @@ class Case:
     def grid(self) -> tuple[int, int]:
         return tuple(self.explainers[0].state()["locations"])
 
+    @property
+    def offset(self) -> tuple[float, float]:
+        """Where in its cell of the image a location of the grid looks."""
+        return tuple(self.explainers[0].state()["inserted"]["offset"].tolist())
+
 
 def case(
     network: PrototypicalNetwork,
@@ -105,10 +111,17 @@ def peer_methods(
     return table | {peer.name: peer for peer in bottlenecks}
 
 
-def methods(one: Case, readout: schulz.Readout | None = None) -> dict[str, list[Peer]]:
-    """Name -> the peer, or one for each explainer."""
+def methods(
+    one: Case, readout: schulz.Readout | None = None, fine: MILR | None = None
+) -> dict[str, list[Peer]]:
+    """Name -> the peer, or one for each explainer.
+
+    fine: an explainer of a finer layer, for one more total map (`milr.models.explainers.fine`)
+    """
     each = [own_methods(explainer) for explainer in one.explainers]
     found = {name: [row[name] for row in each] for name in each[0]}
+    if fine is not None:
+        found[FINE] = [own.marked(own.amortised(fine, "total", "surprise"), FINE, fine)]
     peers = peer_methods(one.explainers[0], one.moments, readout)
     return found | {name: [peer] for name, peer in peers.items()}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from milr import MILR
-from milr.data.images import ImageSet, content_digest
+from milr.data.images import ImageSet
 from milr.evaluation import explained, measures
 from milr.evaluation.cases import Case, maps_of
 from milr.evaluation.interventions import Picture
@@ -18,6 +18,7 @@ from milr.evaluation.summary import Score
 from milr.models.explainers import Explaining, explain
 from milr.peers import own
 from milr.peers.peer import Peer
+from milr.readings import READINGS
 
 MEASURES = {
     "lift_clamped": "lift, negatives as 0",
@@ -26,6 +27,11 @@ MEASURES = {
     "keep_5": "keep 5 %",
     "keep_10": "keep 10 %",
     "drop_5": "drop 5 %",
+}
+TOTALS = {
+    "representation": "follows the representation",
+    "representation_mean": "the same, by means",
+    "mass": "mass",
 }
 STEPS = (5, 10, 20)
 PRICES = (1 / 3, 3)
@@ -61,15 +67,37 @@ def ways(explainer: MILR) -> dict[str, Peer]:
 
 def fitted_anew(settings: Explaining, sets: Mapping[str, ImageSet]) -> dict[str, Peer]:
     """Name -> the surprise of another layer, and of other critics, each in half the steps."""
-    half = {name: max(1, getattr(settings, name) // 2) for name in ("steps", "critic_steps")}
     found = {}
-    for name, changed in OTHERS.items():
-        explainer = explain(replace(settings, **half | changed), sets)[1]
+    for name in OTHERS:
+        explainer = explain(_anew(settings, name), sets)[1]
         each = {
             f"{name}, surprise": own.amortised(explainer, reading="surprise"),
             f"{name}, refined surprise": own.refined(explainer, reading="surprise"),
         }
         found |= _told_apart(each, explainer)
+    return found
+
+
+def totals(
+    settings: Explaining, sets: Mapping[str, ImageSet], coarse: MILR, fine: MILR
+) -> dict[str, Peer]:
+    """Name -> the total map, of two layers, by two kinds of critics, in two readings.
+
+    coarse: the explainer of these settings; fine: that of `milr.models.explainers.fine`; the other
+    two are those of `fitted_anew`. (What is fitted for the mask has no part in a total map.)
+    """
+    each = {"layer1, linear": coarse}
+    for name, label in (
+        ("two-layer critics", "layer1, two-layer"),
+        ("finer layer", "finer, linear"),
+    ):
+        each[label] = explain(_anew(settings, name), sets)[1]
+    each["finer, two-layer"] = fine
+    found = {}
+    for name, explainer in each.items():
+        for reading in READINGS:
+            row = f"{name}, {reading}"
+            found |= _told_apart({row: own.amortised(explainer, "total", reading)}, explainer)
     return found
 
 
@@ -79,8 +107,9 @@ def compared(
     parts: Sequence[str],
     defining: Sequence[str],
     seed: int = 0,
+    wanted: Mapping[str, str] = MEASURES,
 ) -> dict[str, dict[str, Score]]:
-    """Measure -> way -> score.
+    """Measure -> way -> score, of the wanted measures.
 
     asked: of each network a case, and the ways, by the same names; places are taken away in the
     layer of the case's explainer. listed: the pictures of the whole image set, to exchange parts
@@ -99,18 +128,25 @@ def compared(
         effects = measures.against_effects(found, labels, moved)
         return measures.on_parts(found, labels, regions) | effects
 
-    removed = [measures.removals(one, row) for (one, _), row in zip(asked, maps, strict=True)]
     scores = measures.gathered(maps, of_places)
-    scores |= measures.gathered(removed, lambda n, found: measures.after_removal(found))
-    return {measure: scores[measure] for measure in MEASURES}
+    if not wanted.keys() <= scores.keys():
+        removed = [measures.removals(one, row) for (one, _), row in zip(asked, maps, strict=True)]
+        scores |= measures.gathered(removed, lambda n, found: measures.after_removal(found))
+    return {measure: scores[measure] for measure in wanted}
+
+
+def _anew(settings: Explaining, name: str) -> Explaining:
+    half = {step: max(1, getattr(settings, step) // 2) for step in ("steps", "critic_steps")}
+    return replace(settings, **half | OTHERS[name])
 
 
 def _told_apart(peers: Mapping[str, Peer], explainer: MILR) -> dict[str, Peer]:
-    """By what they stand on, which the cache asks for: the numbers of their own explainer."""
-    inserted = explainer.state()["inserted"]
-    digest = content_digest(*(v for v in inserted.values() if isinstance(v, Tensor)))
-    mark = f"{digest} {STEPS} {PRICES} {SMOOTH}"
-    return {name: replace(peer, fitted=f"{name} {mark}") for name, peer in peers.items()}
+    """By what they stand on, which the cache asks for."""
+    how = f"{STEPS} {PRICES} {SMOOTH}"
+    return {
+        name: own.marked(peer, peer.name, explainer, f"{name} {how}")
+        for name, peer in peers.items()
+    }
 
 
 def _smoothed(peer: Peer) -> Peer:

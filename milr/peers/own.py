@@ -7,6 +7,7 @@ a model with other parameters gets other maps.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -28,7 +29,8 @@ def amortised(explainer: MILR, kind: str = "decision", reading: str = "pointwise
     name = _name("", kind, reading)
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        return getattr(on(explainer, model).explain(images, reading=reading), kind)
+        maps = on(explainer, model).explain(images, reading=reading)
+        return getattr(maps.resized(tuple(images.shape[-2:])), kind)
 
     return Peer(name, explainer.local, "nothing", method, signed=_is_signed(kind, reading))
 
@@ -55,9 +57,16 @@ def refined(
             lambda: asked.refine_keep(images, objective, **settings),
         )
         draws = settings.get("draws", 4)
-        return getattr(asked.explain(images, draws, reading=reading, keep=keep), kind)
+        maps = asked.explain(images, draws, reading=reading, keep=keep)
+        return getattr(maps.resized(tuple(images.shape[-2:])), kind)
 
     return Peer(name, explainer.local, "label", method, signed=_is_signed(kind, reading))
+
+
+def marked(peer: Peer, name: str, explainer: MILR, how: str = "") -> Peer:
+    """The peer by another name, told from others by the numbers of its own explainer, and `how`."""
+    numbers = [v for v in explainer.state()["inserted"].values() if isinstance(v, Tensor)]
+    return replace(peer, name=name, fitted=f"{content_digest(*numbers)} {how}".strip())
 
 
 @contextmanager
