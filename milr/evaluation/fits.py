@@ -68,7 +68,7 @@ def seconds_of_fitting(
     explainer.fit(
         _batches(settings, images),
         _objective(settings, network),
-        steps=part(settings.steps),
+        steps=part(settings.steps) if settings.steps else 0,
         critic_steps=part(settings.critic_steps),
         critic_batches=part(settings.critic_batches),
         moment_batches=part(10),

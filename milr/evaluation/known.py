@@ -17,7 +17,7 @@ from milr.data.images import ImageSet, normalise
 from milr.evaluation import effects, explained, localisation
 from milr.evaluation.interventions import Movement
 from milr.evaluation.localisation import Ratio
-from milr.maps import Maps
+from milr.maps import Maps, resize
 from milr.models.prototypical import PrototypicalNetwork, accuracies, embed
 
 SCENE = ("background", "branch", "leaves")
@@ -82,12 +82,14 @@ def measures(maps: Maps, masks: Mapping[str, Tensor]) -> dict[str, Ratio]:
     background: share of the positive map that lies on the background
     """
     found = explained.measures(maps, masks)
+    background = masks["background"]
+    sharp = maps.resized(tuple(background.shape[-2:]))
     for kind in explained.KINDS:
         values = getattr(maps, kind).double()
         mean = values.mean((1, 2))
         found[f"{kind}.mean"] = Ratio(mean, torch.ones_like(mean))
         found[f"{kind}.area"] = half_area(values)
-        found[f"{kind}.background"] = localisation.positive_share(values, masks["background"])
+        found[f"{kind}.background"] = localisation.positive_share(getattr(sharp, kind), background)
     return found
 
 
@@ -123,14 +125,16 @@ def follow(
     image's decision map.
     """
     generator = torch.Generator().manual_seed(seed)
-    tried = {kind: getattr(maps, kind) for kind in explained.KINDS}
-    tried["random"] = torch.rand(maps.total.shape, generator=generator)
+    size = tuple(labels.shape[-2:])
+    sharp = maps.resized(size)
+    tried = {kind: getattr(sharp, kind) for kind in explained.KINDS}
+    tried["random"] = resize(torch.rand(maps.total.shape, generator=generator), size, maps.offset)
     areas = effects.areas(labels, names)
     found = {
         kind: effects.following(effects.mean_on_parts(values, labels, names) * areas, effect)
         for kind, values in tried.items()
     }
-    dealt = effects.dealt(maps.decision, labels, names, seed) * areas
+    dealt = effects.dealt(sharp.decision, labels, names, seed) * areas
     found["dealt"] = torch.stack([effects.following(held, effect) for held in dealt]).mean(0)
     return {f"effect.{name}": Ratio(f, torch.ones_like(f)) for name, f in found.items()}
 

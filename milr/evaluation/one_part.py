@@ -179,8 +179,9 @@ def on_the_difference(inferred: Maps, refined: Maps, labels: Tensor, part: str) 
     one = torch.ones(len(labels), dtype=torch.float64)
     found = {}
     for name, maps in (("inferred", inferred), ("refined", refined)):
+        sharp = maps.resized(tuple(labels.shape[-2:]))
         for kind in ("capacity", "decision"):
-            most = localisation.strongest_part(getattr(maps, kind), labels, birds.PARTS)
+            most = localisation.strongest_part(getattr(sharp, kind), labels, birds.PARTS)
             found[f"{name}.{kind}"] = Ratio(torch.tensor([x == part for x in most]).double(), one)
         bits = explained.measures(maps, masks)
         for kind in ("capacity", "decision", "redundant"):
