@@ -119,8 +119,8 @@ def compared(
     for one, peers in asked:
         labels = one.image_set.labels[one.questions.query]
         moved = measures.exchanged(one, listed, parts, seed)
-        wanted = {"defining": defining, "used": moved.used()}
-        known.append((labels, explained.region_masks(labels, parts, wanted), moved))
+        regions = {"defining": defining, "used": moved.used()}
+        known.append((labels, explained.region_masks(labels, parts, regions), moved))
         maps.append(maps_of(one, {name: [peer] for name, peer in peers.items()}))
 
     def of_places(n: int, found: Tensor) -> measures.Table:
