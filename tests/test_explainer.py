@@ -425,3 +425,36 @@ def test_refining_without_a_step_is_explaining(fitted_to_bits):
     )
     torch.testing.assert_close(refined.capacity, plain.capacity, atol=0.02, rtol=0.02)
     torch.testing.assert_close(refined.total, plain.total)
+
+
+class Strided(nn.Module):
+    """Its locations look at every other pixel, from the first one on."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 6, 3, stride=2, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(self.pool(self.stem(x).relu()).flatten(1))
+
+
+def test_maps_know_where_their_locations_look_also_after_loading(tmp_path):
+    model = Strided().eval()
+    explainer = fitted(model, "stem", "pool", shape=(2, 12, 12))
+    images = next(batches((2, 12, 12), 1))[0]
+    assert explainer.explain(images).offset == (0.25, 0.25)
+    explainer.save(tmp_path / "modules.pt")
+    again = MILR(model, "stem", "pool").load(tmp_path / "modules.pt")
+    assert again.explain(images).offset == (0.25, 0.25)
+
+
+def test_without_steps_the_bottleneck_stays_open(convolutional):
+    explainer = fitted(convolutional, "stem", "pool", steps=0)
+    images = next(batches((2, 4, 4), 1))[0]
+    assert float(explainer.keep(images).min()) > 0.9
+    assert (
+        explainer.history["keep"] == [] and len(explainer.history["total"]) == FAST["critic_steps"]
+    )
+    assert explainer.explain(images).total.isfinite().all()
