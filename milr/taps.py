@@ -5,7 +5,7 @@ Everything here is a context: what it changes is put back when it ends, also by 
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
@@ -113,48 +113,60 @@ def offset(model: nn.Module, layer: str, images: Tensor) -> tuple[float, float]:
 
     Cells are the even division of the image by the layer's grid. (0.5, 0.5), the middle, is where
     patches and even pools look; padded convolutions of odd size with a stride s look at 0.5 / s,
-    near the corner, and all maps of torchvision's residual networks do. It is found by marking rows
-    and columns of images (B, C, H, W) as NaN and seeing which locations they reach, so it depends
-    on no weight. The middle is also said of what has no such place: tokens, grids that do not
-    divide the image, and locations that see all of it. The model is frozen, in evaluation mode.
+    near the corner. It is found by marking rows and columns of images (B, C, H, W) as NaN and
+    seeing which locations they reach, so it depends on no weight. The middle is also said where
+    this tells nothing: of tokens, of grids that do not divide the image, of locations that see up
+    to its edges (deep layers), and behind layers that mix all places (attention, group norm).
+    The model is frozen, in evaluation mode; nothing after the layer is run.
     """
     if images.dim() != 4 or not images.is_floating_point():
         return MIDDLE
-    cells = _output(model, layer, images).shape[2:]
+    some = images[:4]
+    cells = _output(model, layer, some).shape[2:]
     if len(cells) != 2:
         return MIDDLE
-    down, across = (_offset_along(model, layer, images, axis, cells[axis - 2]) for axis in (2, 3))
+    down, across = (_offset_along(model, layer, some, axis, cells[axis - 2]) for axis in (2, 3))
     return down, across
 
 
 def _offset_along(model: nn.Module, layer: str, images: Tensor, axis: int, cells: int) -> float:
     middle = MIDDLE[0]
     stride, rest = divmod(images.shape[axis], cells)
-    if rest:
+    if rest or cells == 1:
         return middle
+    found = []
     # A whole stride of neighbours, so that rounding to whole locations averages out.
-    places = images.shape[axis] // 2 + torch.arange(stride)
-    centres = []
-    for some in places.split(len(images)):
+    for places in (images.shape[axis] // 2 + torch.arange(stride)).split(len(images)):
         marked = images.clone()
-        for image, place in zip(marked, some.tolist(), strict=False):
+        for image, place in zip(marked, places.tolist(), strict=False):
             image.select(axis - 1, place).fill_(torch.nan)
-        reached = _output(model, layer, marked).isnan().any(1).any(4 - axis)[: len(some)]
-        if reached[:, [0, -1]].any() or not reached.any(1).all():
+        reached = _output(model, layer, marked).isnan().any(1).any(4 - axis)[: len(places)].cpu()
+        if reached[:, [0, -1]].any():
             return middle
-        first, last = reached.int().argmax(1), reached.int().flip(1).argmax(1)
-        centres.append((first + reached.shape[1] - 1 - last).float() / 2)
-    return float((places.float().mean() + 0.5) / stride - torch.cat(centres).mean())
+        first, last = reached.int().argmax(1), cells - 1 - reached.int().flip(1).argmax(1)
+        looks = (places + 0.5) / stride - (first + last) / 2
+        found.append(looks[reached.any(1)])
+    return float(torch.cat(found).mean()) if any(map(len, found)) else middle
+
+
+class _Reached(Exception):
+    """A layer has run, and what comes after it need not."""
 
 
 def _output(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    found = []
+
+    def stop(output: Tensor) -> Tensor:
+        found.append(output)
+        raise _Reached
+
     # Fast convolutions multiply what lies beside a window by 0, which spreads a NaN: cuDNN's work
     # on tiles, those in bfloat16 on blocks of the channels.
     plain = torch.autocast(images.device.type, enabled=False)
     exact = torch.backends.cudnn.flags(enabled=False)
-    with read(model, (layer,)) as outputs, torch.no_grad(), plain, exact:
+    with replace(model, layer, stop), torch.no_grad(), plain, exact, suppress(_Reached):
         model(images)
-    return outputs[layer]
+    return found[0]
 
 
 def as_locations(features: Tensor, name: str) -> Tensor:

@@ -42,6 +42,16 @@ def test_a_value_stands_where_its_location_looks():
     torch.testing.assert_close(even, expected)
 
 
+def test_down_and_across_have_offsets_of_their_own():
+    peak = torch.zeros(1, 5, 3)
+    peak[0, 2, 1] = 1.0
+    # Pixels are at (i + offset) * 4 - 1/2: 8 down, and between 6 and 7 across.
+    large = Maps(peak, peak, peak, 3.0, offset=(0.125, 0.75)).resized((20, 12)).total[0]
+    assert large.argmax() // 12 == 8 and large[8].argsort(descending=True)[:2].sort()[
+        0
+    ].tolist() == [6, 7]
+
+
 def test_maps_of_tokens_have_no_other_resolution():
     tokens = Maps(*(torch.zeros(2, 5) for _ in range(3)), ceiling=1.0)
     with pytest.raises(ValueError, match=r"shape \(2, 5\) are of tokens"):

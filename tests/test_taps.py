@@ -140,6 +140,33 @@ def test_a_residual_network_looks_near_the_corner_of_its_cells():
     assert taps.offset(model, "layer1", images) == (0.125, 0.125)
 
 
+def test_down_and_across_are_not_taken_for_each_other():
+    model = stack(nn.Conv2d(3, 4, 3, stride=(1, 2), padding=1))
+    assert taps.offset(model, "0", torch.randn(2, 3, 20, 24)) == (0.5, 0.25)
+
+
+def test_a_location_may_leave_pixels_out():
+    skipping = stack(nn.Conv2d(3, 4, 1, stride=2))
+    assert taps.offset(skipping, "0", torch.randn(1, 3, 20, 24)) == (0.25, 0.25)
+
+
+class Refusing(nn.Module):
+    """What comes after the layer takes no NaN."""
+
+    def __init__(self):
+        super().__init__()
+        self.local = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return torch.distributions.Categorical(logits=self.local(x).flatten(1)).logits
+
+
+def test_what_comes_after_the_layer_is_not_run():
+    model = Refusing().eval()
+    assert taps.offset(model, "local", torch.randn(2, 3, 20, 24)) == (0.25, 0.25)
+    assert hooks(model) == 0
+
+
 def test_what_has_no_place_is_in_the_middle_of_its_cell():
     images = torch.randn(2, 3, 40, 40)
     far = stack(nn.Conv2d(3, 4, 41, stride=2, padding=20))
@@ -147,5 +174,9 @@ def test_what_has_no_place_is_in_the_middle_of_its_cell():
     undivided = stack(nn.Conv2d(3, 4, 3, stride=3))
     assert taps.offset(undivided, "0", images) == (0.5, 0.5)
     assert taps.offset(Small().eval(), "first", torch.randn(2, 5, 3)) == (0.5, 0.5)
+    flat = stack(nn.Conv2d(3, 4, (22, 3), padding=(0, 1)))
+    assert taps.offset(flat, "0", torch.randn(64, 3, 22, 64)) == (0.5, 0.5)
+    mixed = stack(nn.GroupNorm(1, 3), nn.Conv2d(3, 4, 3, stride=2, padding=1))
+    assert taps.offset(mixed, "1", images) == (0.5, 0.5)
     numbers = stack(nn.Embedding(9, 4))
     assert taps.offset(numbers, "0", torch.randint(9, (2, 7))) == (0.5, 0.5)

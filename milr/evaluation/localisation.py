@@ -1,7 +1,8 @@
 """Do maps point at the right places? Compared with part masks, boxes and part locations.
 
 Maps are (B, H, W) float in any unit and at any resolution, and are brought to the resolution of
-what they are compared with. They may be signed (the total map is); each function says what it
+what they are compared with, by the middle of cells; maps of a layer that looks elsewhere come
+through `Maps.resized` first. They may be signed (the total map is); each function says what it
 makes of negative values. Masks are (B, h, w), Boolean or the covered share of each pixel in
 [0, 1]. Labels are (B, h, w) integers, an index into the names of the parts.
 """

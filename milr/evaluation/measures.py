@@ -205,7 +205,8 @@ def removals(
         }
 
     def kept(values: Tensor) -> dict[str, dict[str, Removal]]:
-        config = {"shares": SHARES, "device": taps.device_of(one.network).type}
+        config = {"shares": SHARES, "looks": {name: list(o) for name, o in looks.items()}}
+        config |= {"device": taps.device_of(one.network).type}
         digest = f"{content_digest(images, values, *one.moments)} {asked}"
         sources = (*SOURCES, Path(perturbation.__file__), Path(__file__).with_name("removal.py"))
         found = cached("removal", config, lambda: made(values), sources=sources, data=digest)

@@ -80,7 +80,8 @@ def at_locations(maps: Tensor, grid: tuple[int, int], offset: tuple[float, float
     # From the middle of a cell to where it looks, in pixels.
     sides = zip(maps.shape[-2:], grid, offset, strict=True)
     moved = tuple(0.5 + (0.5 - place) * side / cells for side, cells, place in sides)
-    around = resize(maps, tuple(maps.shape[-2:]), moved)
+    # Double, or rounding would put equal values in an order.
+    around = resize(maps.double(), tuple(maps.shape[-2:]), moved)
     return F.interpolate(around[:, None], tuple(grid), mode="area")[:, 0]
 
 

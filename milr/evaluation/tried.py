@@ -84,7 +84,8 @@ def totals(
     """Name -> the total map, of two layers, by two kinds of critics, in two readings.
 
     coarse: the explainer of these settings; fine: that of `milr.models.explainers.fine`; the other
-    two are those of `fitted_anew`. (What is fitted for the mask has no part in a total map.)
+    two are those of `fitted_anew`, in half the steps: layers and critics are not compared at one
+    budget. (What is fitted for the mask has no part in a total map.)
     """
     each = {"layer1, linear": coarse}
     for name, label in (

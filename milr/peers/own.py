@@ -29,8 +29,7 @@ def amortised(explainer: MILR, kind: str = "decision", reading: str = "pointwise
     name = _name("", kind, reading)
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        maps = on(explainer, model).explain(images, reading=reading)
-        return getattr(maps.resized(tuple(images.shape[-2:])), kind)
+        return getattr(on(explainer, model).explain(images, reading=reading), kind)
 
     return Peer(name, explainer.local, "nothing", method, signed=_is_signed(kind, reading))
 
@@ -57,8 +56,7 @@ def refined(
             lambda: asked.refine_keep(images, objective, **settings),
         )
         draws = settings.get("draws", 4)
-        maps = asked.explain(images, draws, reading=reading, keep=keep)
-        return getattr(maps.resized(tuple(images.shape[-2:])), kind)
+        return getattr(asked.explain(images, draws, reading=reading, keep=keep), kind)
 
     return Peer(name, explainer.local, "label", method, signed=_is_signed(kind, reading))
 

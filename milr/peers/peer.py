@@ -8,16 +8,18 @@ that replace gradients: the model itself stays as it is, bit for bit, and keeps 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from milr import taps
-from milr.maps import MIDDLE, resize
+from milr.maps import resize
 from milr.peers.targets import Target
 
 NEEDS = ("label", "nothing")
 Method = Callable[[nn.Module, Tensor, Target], Tensor]
+_OFFSETS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,21 @@ class Peer:
                 rows = slice(start, start + batch_size)
                 chunk = images[rows].detach().to(device)
                 maps = self.method(ready, chunk, target[rows].to(device))
-                found.append(self._on_pixels(ready, maps.detach().float(), chunk).cpu())
-        return torch.cat(found)
+                found.append(maps.detach().float().cpu())
+        maps, size = torch.cat(found), tuple(images.shape[-2:])
+        if tuple(maps.shape[-2:]) == size or self.layer == "input":
+            return resize(maps, size)
+        return resize(maps, size, _offset(model, self.layer, images))
 
-    def _on_pixels(self, model: nn.Module, maps: Tensor, images: Tensor) -> Tensor:
-        if maps.shape[-2:] == images.shape[-2:]:
-            return maps
-        known = self.layer != "input"
-        offset = taps.offset(model, self.layer, images[:4]) if known else MIDDLE
-        return resize(maps, tuple(images.shape[-2:]), offset)
+
+def _offset(model: nn.Module, layer: str, images: Tensor) -> tuple[float, float]:
+    """`taps.offset`, found out once for a model, so that it is no cost of an explanation."""
+    known = _OFFSETS.setdefault(model, {})
+    key = (layer, *images.shape[1:])
+    if key not in known:
+        with taps.frozen(model):
+            known[key] = taps.offset(model, layer, images[:4].to(taps.device_of(model)))
+    return known[key]
 
 
 class InTurn(nn.Module):

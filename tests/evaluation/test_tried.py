@@ -8,16 +8,16 @@ from milr import MILR
 from milr.evaluation import tried
 from milr.peers import own, targets
 
-IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(7))
+IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(7))
 TARGET = targets.class_log_probability(torch.tensor([0, 1, 2]))
 
 
 def fitted(seed=0):
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(16, 3)
+        nn.Conv2d(3, 4, 3, 2, padding=1), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(16, 3)
     ).eval()
-    batches = [torch.randn(8, 3, 16, 16) for _ in range(4)]
+    batches = [torch.randn(8, 3, 32, 32) for _ in range(4)]
     return MILR(model, "0", "3", members=1, seed=seed).fit(
         batches, lambda outputs, _: outputs.square().mean(), steps=2, critic_steps=2,
         critic_batches=2, bank=8, progress=False,
@@ -39,7 +39,8 @@ def test_every_way_leads_to_a_map_of_its_own(ways):
 
 def test_smoothing_spreads_a_map_and_adds_little_to_it(ways):
     before, after = ways["surprise"], ways["surprise, smoothed"]
-    assert (after.amax((1, 2)) < before.amax((1, 2))).all()
+    # Over places of the layer, and not over pixels: peaks lose more than a little.
+    assert (after.amax((1, 2)) < 0.75 * before.amax((1, 2))).all()
     assert torch.allclose(after.mean(), before.mean(), rtol=0.1)
 
 

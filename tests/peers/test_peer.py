@@ -120,6 +120,24 @@ def test_a_coarse_map_is_interpolated_between_its_locations(model):
     assert maps[0, 0, 0] == 1 and maps[0, 0, -1] == 0 and 0.4 < float(maps[0].mean()) < 0.6
 
 
+def test_a_layers_map_is_put_where_the_layer_looks(model):
+    layered = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten()
+    ).eval()
+
+    def one_peak(m, x, t):
+        maps = torch.zeros(len(x), 8, 8)
+        maps[:, 2, 5] = 1.0
+        return maps
+
+    asked = torch.randn(2, 3, 16, 16), targets.class_log_probability(torch.tensor([0, 1]))
+    in_layer = Peer("peak", "0", "nothing", one_peak).maps(layered, *asked)
+    assert in_layer[0].argmax() == 4 * 16 + 10 and in_layer.max() == 1
+    in_input = Peer("peak", "input", "nothing", one_peak).maps(layered, *asked)
+    assert in_input.max() < 1
+    assert hooks(layered) == 0
+
+
 def test_wrong_use_is_refused(model):
     with pytest.raises(ValueError, match="label, nothing"):
         Peer("what", "input", "something", lambda *_: None)
