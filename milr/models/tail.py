@@ -105,5 +105,4 @@ def _prepare(fabric: Fabric, settings: Training, classes: int, attributes: int, 
         beside = settings.classifier, settings.smoothing
         learner = WithLook(network, classes, *beside, attributes, share)
     learner = distributed.synchronise(learner).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=settings.lr, weight_decay=settings.decay)
-    return fabric.setup(learner, optimiser)
+    return fabric.setup(learner, loop.adam(learner.parameters(), settings))

@@ -11,14 +11,14 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
@@ -132,10 +132,12 @@ def _prepare(fabric: Fabric, settings: Training, classes: int) -> tuple[Learner,
         learner = Learner(network, classes, settings.classifier, settings.smoothing)
     # Convolutions in bfloat16 are a quarter faster with the channels last.
     learner = distributed.synchronise(learner).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(
-        learner.parameters(), lr=settings.lr, weight_decay=settings.decay, fused=True
-    )
-    return fabric.setup(learner, optimiser)
+    return fabric.setup(learner, adam(learner.parameters(), settings))
+
+
+def adam(parameters: Iterable[nn.Parameter], settings: Training) -> Optimizer:
+    """The optimiser of all trainings here, so that they differ in what they learn alone."""
+    return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.decay, fused=True)
 
 
 def _batch(

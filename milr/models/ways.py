@@ -135,8 +135,7 @@ def _prepare(fabric: Fabric, settings: Training, way: str, classes: int):
             learner = TwoViews(network)
     learner = distributed.synchronise(learner).to(memory_format=torch.channels_last)
     trained = [p for p in learner.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.decay)
-    return fabric.setup(learner, optimiser)
+    return fabric.setup(learner, loop.adam(trained, settings))
 
 
 def _network(settings: Training, way: str, classes: int, weights: str | None) -> nn.Module:
