@@ -16,11 +16,10 @@ from pathlib import Path
 
 from milr.companion import claims, manifest
 from milr.companion.profiles import Run, add_arguments, run_of
-from milr.companion.reproduce import cores
+from milr.companion.reproduce import REFERENCE, cores
 from milr.files import replace_text
 from milr.paths import ROOT
 
-REFERENCE = "data/reference/full.json"
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "captum", "zennit")
 
 

@@ -7,6 +7,7 @@ lock, data) is forced; a notebook newer than its executed copy runs again as mak
 
 import argparse
 import graphlib
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ from milr.paths import ROOT
 
 STEPS = ("reproduce", "validate", "book")
 SHORT = ("smoke", "quick")
+REFERENCE = "data/reference/full.json"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -65,7 +67,8 @@ def choose(root: Path, names: list[str]) -> list[Path]:
 def rules(notebooks: list[Path], run: Run) -> str:
     """Return the make rules that execute and validate these notebooks, as seen from the run."""
     # Executions first: others wait for them, and validations fill the gaps.
-    order = [f"notebooks/{n.stem}{e}" for e in (".ipynb", ".valid") for n in notebooks]
+    first = urgent(notebooks)
+    order = [f"notebooks/{n.stem}{e}" for e in (".ipynb", ".valid") for n in first]
     lines = ["all: " + " ".join(order), "FORCE:"]
     for number, notebook in enumerate(notebooks, start=1):
         needed = [f"notebooks/{name}.ipynb" for name in manifest.needs(notebook)]
@@ -80,6 +83,21 @@ def rules(notebooks: list[Path], run: Run) -> str:
             f"\t@{_command('validate', notebook, run, position)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def urgent(notebooks: list[Path]) -> list[Path]:
+    """Return the notebooks in the order to begin them in: by how long they and what waits for them
+    take, the longest first, as the reference run took for it; by their names without a reference.
+    """
+    reference = notebooks[0].parent.parent / REFERENCE if notebooks else None
+    kept = json.loads(reference.read_text())["chapters"] if reference and reference.exists() else {}
+    takes = {n.stem: kept.get(n.stem, {}).get("seconds", 0) for n in notebooks}
+    lasts: dict[str, float] = {}
+    # Those that others wait for come before them here, so from the end on all is known.
+    for notebook in reversed(notebooks):
+        waiting = [lasts[n.stem] for n in notebooks if notebook.stem in manifest.needs(n)]
+        lasts[notebook.stem] = takes[notebook.stem] + max(waiting, default=0)
+    return sorted(notebooks, key=lambda n: -lasts[n.stem])
 
 
 def jobs(flags: str, profile: str) -> int:

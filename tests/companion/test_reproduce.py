@@ -151,6 +151,24 @@ def rules_todo(checkout):
     return todo
 
 
+def test_what_others_wait_for_longest_is_begun_first(tmp_path):
+    needs = {"a_short": [], "b_root": [], "c_long": ["b_root"], "d_middle": [], "e_all": ["*"]}
+    (tmp_path / "notebooks").mkdir()
+    for name, needed in needs.items():
+        note = {"cells": [], "metadata": {"milr": {"needs": needed}}}
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps(note))
+    chosen = reproduce.choose(tmp_path, [])
+    assert {path.stem for path in chosen} == set(needs)
+    assert reproduce.urgent(chosen) == chosen
+    seconds = {"a_short": 1, "b_root": 2, "c_long": 90, "d_middle": 30}
+    reference = tmp_path / reproduce.REFERENCE
+    reference.parent.mkdir(parents=True)
+    kept = {"chapters": {name: {"seconds": s} for name, s in seconds.items()}}
+    reference.write_text(json.dumps(kept))
+    order = [path.stem for path in reproduce.urgent(chosen)]
+    assert order == ["b_root", "c_long", "d_middle", "a_short", "e_all"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
