@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
 
 BITS = 1 / math.log(2)
 MIDDLE = (0.5, 0.5)
@@ -92,6 +93,43 @@ def resize(
     places = places.expand(len(maps), -1, -1, -1)
     how = {"mode": "bilinear", "padding_mode": "border", "align_corners": False}
     return F.grid_sample(maps[:, None], places, **how)[:, 0]
+
+
+def shared(maps: Tensor, total: Tensor, width: float, power: float = 2.0) -> Tensor:
+    """Maps (B, H, W) shared out anew among the places around each, by how much these know.
+
+    Neighbours see much the same of an image, and so each has what all of them know: the map of a
+    layer is wide where a small thing is known. Here a place has its value times w / (mean of w
+    around it), w being a power of what it knows in total: where neighbours know equally much,
+    nothing changes; else the one that knows most has most of it. Values stay bits per location;
+    their sum does not stay what it was.
+    total: (B, H, W), at least 0, such as the surprise total of a finer layer, at the maps'
+    resolution. width: standard deviation of the Gaussian that says what is around, in pixels; a
+    location of the maps' layer is a good choice. power: 0 leaves the maps as they are. Defaults:
+    chosen on validation species (`milr.evaluation.tried`).
+    Raises ValueError for other shapes, a total that is negative somewhere, a width not above 0 or a
+    negative power.
+    """
+    if maps.shape != total.shape or maps.dim() != 3:
+        raise ValueError(
+            f"maps have shape {tuple(maps.shape)} and the total {tuple(total.shape)}; give both as "
+            "(B, H, W), at one resolution (`milr.maps.resize`)"
+        )
+    if not total.min() >= 0:  # also for NaN
+        raise ValueError(
+            f"the total goes down to {total.min():g}; give a map that is never negative, as "
+            'reading="surprise" gives it'
+        )
+    if not width > 0:
+        raise ValueError(f"width is {width}; give a deviation in pixels, above 0")
+    if not power >= 0:
+        raise ValueError(f"power is {power}; give 0 or more")
+    weights = total.pow(power)
+    # Reflected at the edges, which a window may not exceed.
+    sides = [2 * min(math.ceil(2.5 * width), side - 1) + 1 for side in maps.shape[:0:-1]]
+    around = gaussian_blur(weights[:, None], sides, [float(width)] * 2)[:, 0]
+    nothing = 1e-3 * weights.mean((1, 2), keepdim=True) + torch.finfo(weights.dtype).tiny
+    return maps * weights / (around + nothing)
 
 
 def _of_places(maps: Tensor) -> Tensor:

@@ -458,3 +458,19 @@ def test_without_steps_the_bottleneck_stays_open(convolutional):
         explainer.history["keep"] == [] and len(explainer.history["total"]) == FAST["critic_steps"]
     )
     assert explainer.explain(images).total.isfinite().all()
+
+
+@pytest.mark.parametrize("reading", ["pointwise", "surprise"])
+def test_the_total_alone_is_that_of_all_maps(convolutional, explainer, reading):
+    images = torch.randn(5, 2, 4, 4)
+    expected = explainer.explain(images, reading=reading).total
+    found = explainer.total(images, batch_size=3, reading=reading)
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="give images of one size"):
+        explainer.total(images[:, :, :2], reading=reading)
+    with pytest.raises(ValueError, match="pointwise, surprise"):
+        explainer.total(images, reading="loud")
+    with pytest.raises(NotFitted):
+        MILR(convolutional, "stem", "pool").total(images)
+    with pytest.raises(NotFitted):
+        _ = MILR(convolutional, "stem", "pool").offset

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from milr.maps import Maps, concatenate
+from milr.maps import Maps, concatenate, shared
 
 
 @pytest.fixture
@@ -63,3 +65,55 @@ def test_maps_are_joined_and_taken_apart_in_order(maps):
     both = concatenate([maps, other])
     assert len(both) == 2
     torch.testing.assert_close(both[1:].total, other.total)
+
+
+def test_sharing_out_is_by_the_ratio_to_what_is_known_around():
+    generator = torch.Generator().manual_seed(0)
+    maps, total = torch.rand(2, 1, 9, 9, generator=generator)
+    width, reach = 0.8, 2
+    weights = [math.exp(-(d**2) / (2 * width**2)) for d in range(-reach, reach + 1)]
+    # At a place that is far from the edges, written out.
+    around = sum(
+        a * b / sum(weights) ** 2 * float(total[0, 4 + i - reach, 3 + j - reach]) ** 3
+        for i, a in enumerate(weights)
+        for j, b in enumerate(weights)
+    )
+    expected = float(maps[0, 4, 3]) * float(total[0, 4, 3]) ** 3 / around
+    found = shared(maps, total, width, power=3)
+    assert float(found[0, 4, 3]) == pytest.approx(expected, rel=5e-3)
+
+
+def test_what_is_known_evenly_changes_nothing_and_power_0_heeds_nothing():
+    maps = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        shared(maps, torch.full((2, 6, 8), 0.3), 1.5), maps, rtol=2e-3, atol=0
+    )
+    total = torch.rand(2, 6, 8)
+    torch.testing.assert_close(shared(maps, total, 1.5, power=0), maps, rtol=2e-3, atol=0)
+
+
+def test_the_place_that_knows_takes_what_its_neighbours_have():
+    maps, total = torch.ones(1, 21, 21), torch.full((1, 21, 21), 0.1)
+    total[0, 10, 10] = 1.0
+    found = shared(maps, total, 2.0)[0]
+    assert found.argmax() == 10 * 21 + 10 and found[10, 10] > 5
+    assert found[10, 11] < 0.5 and abs(float(found[0, 0]) - 1) < 0.05
+    # Down and across alike, on maps that are not square, also for a window beyond their edges.
+    wide = shared(torch.ones(1, 3, 21), total[:, 9:12], 2.0)[0]
+    assert wide.isfinite().all() and wide.argmax() == 21 + 10
+    nothing = shared(torch.ones(1, 4, 4), torch.zeros(1, 4, 4), 1.0)
+    assert torch.equal(nothing, torch.zeros(1, 4, 4))
+
+
+def test_sharing_out_says_what_it_cannot_take():
+    good = torch.ones(1, 4, 4)
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\) and the total \(1, 2, 2\)"):
+        shared(good, good[:, :2, :2], 1.0)
+    with pytest.raises(ValueError, match='goes down to -1; .*reading="surprise"'):
+        shared(good, -good, 1.0)
+    with pytest.raises(ValueError, match="goes down to nan"):
+        shared(good, good * torch.nan, 1.0)
+    with pytest.raises(ValueError, match="width is 0"):
+        shared(good, good, 0)
+    with pytest.raises(ValueError, match="power is -1"):
+        shared(good, good, 1.0, -1)

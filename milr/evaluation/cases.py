@@ -20,6 +20,12 @@ from milr.peers.targets import Target
 
 KINDS = ("decision", "total", "redundant", "capacity")
 FINE = "MI-LR fine surprise total"
+# Shared out by the fine one.
+SHARED = {
+    FINE: "MI-LR shared total",
+    "MI-LR surprise decision": "MI-LR shared decision",
+    "MI-LR refined surprise decision": "MI-LR refined shared decision",
+}
 # Dozens to hundreds of passes for each image.
 SLOW = ("integrated gradients", "occlusion", "Per-Sample bottleneck")
 _METHOD = Path(milr.__file__).parent
@@ -77,9 +83,14 @@ class Case:
         return tuple(self.explainers[0].state()["locations"])
 
     @property
+    def cell(self) -> float:
+        """Pixels from one location of the grid to the next."""
+        return self.image_set.images.shape[-1] / self.grid[1]
+
+    @property
     def offset(self) -> tuple[float, float]:
         """Where in its cell of the image a location of the grid looks."""
-        return tuple(self.explainers[0].state()["inserted"]["offset"].tolist())
+        return self.explainers[0].offset
 
 
 def case(
@@ -116,12 +127,16 @@ def methods(
 ) -> dict[str, list[Peer]]:
     """Name -> the peer, or one for each explainer.
 
-    fine: an explainer of a finer layer, for one more total map (`milr.models.explainers.fine`)
+    fine: an explainer of a finer layer, for one more total map (`milr.models.explainers.fine`), and
+    for that and the surprise decision maps shared out by it (`milr.maps.shared`)
     """
     each = [own_methods(explainer) for explainer in one.explainers]
     found = {name: [row[name] for row in each] for name in each[0]}
     if fine is not None:
-        found[FINE] = [own.marked(own.amortised(fine, "total", "surprise"), FINE, fine)]
+        found[FINE] = [own.marked(own.total(fine), FINE, fine)]
+        for name, new in SHARED.items():
+            offset = fine.offset if name == FINE else one.offset
+            found[new] = [own.shared(p, offset, fine, one.cell, new) for p in found[name]]
     peers = peer_methods(one.explainers[0], one.moments, readout)
     return found | {name: [peer] for name, peer in peers.items()}
 

@@ -36,6 +36,13 @@ TOTALS = {
 STEPS = (5, 10, 20)
 PRICES = (1 / 3, 3)
 SMOOTH = 0.8  # of a location: the deviation of the Gaussian
+# How maps are shared out: the width in locations, and the power.
+SHARINGS = {
+    "shared": (1, 2),
+    "shared, half the width": (0.5, 2),
+    "shared, twice the width": (2, 2),
+    "shared, power 1": (1, 1),
+}
 OTHERS = {
     "finer layer": {
         "local": "relu",
@@ -65,6 +72,19 @@ def ways(explainer: MILR) -> dict[str, Peer]:
     return _told_apart(found, explainer)
 
 
+def shared_out(one: Case, fine: MILR) -> dict[str, Peer]:
+    """Name -> the case's surprise maps shared out by an explainer of a finer layer.
+
+    The refined one in several ways, that of the image alone in the first of them.
+    """
+    explainer, reading = one.explainers[0], "surprise"
+    plain = {"surprise": own.amortised(explainer, reading=reading)}
+    refined = {"refined surprise": own.refined(explainer, reading=reading)}
+    found = _shared(_told_apart(refined, explainer), one.offset, one.cell, fine)
+    first = _shared(_told_apart(plain, explainer), one.offset, one.cell, fine)
+    return found | {"surprise, shared": first["surprise, shared"]}
+
+
 def fitted_anew(settings: Explaining, sets: Mapping[str, ImageSet]) -> dict[str, Peer]:
     """Name -> the surprise of another layer, and of other critics, each in half the steps."""
     found = {}
@@ -79,15 +99,16 @@ def fitted_anew(settings: Explaining, sets: Mapping[str, ImageSet]) -> dict[str,
 
 
 def totals(
-    settings: Explaining, sets: Mapping[str, ImageSet], coarse: MILR, fine: MILR
+    settings: Explaining, sets: Mapping[str, ImageSet], one: Case, fine: MILR
 ) -> dict[str, Peer]:
     """Name -> the total map, of two layers, by two kinds of critics, in two readings.
 
-    coarse: the explainer of these settings; fine: that of `milr.models.explainers.fine`; the other
-    two are those of `fitted_anew`, in half the steps: layers and critics are not compared at one
-    budget. (What is fitted for the mask has no part in a total map.)
+    And the surprise of the last shared out by itself.
+    one: with the explainer of these settings; fine: that of `milr.models.explainers.fine`. The
+    other two are those of `fitted_anew`, in half the steps: layers and critics are not compared at
+    one budget. (What is fitted for the mask has no part in a total map.)
     """
-    each = {"layer1, linear": coarse}
+    each = {"layer1, linear": one.explainers[0]}
     for name, label in (
         ("two-layer critics", "layer1, two-layer"),
         ("finer layer", "finer, linear"),
@@ -98,8 +119,9 @@ def totals(
     for name, explainer in each.items():
         for reading in READINGS:
             row = f"{name}, {reading}"
-            found |= _told_apart({row: own.amortised(explainer, "total", reading)}, explainer)
-    return found
+            found |= _told_apart({row: own.total(explainer, reading)}, explainer)
+    last = "finer, two-layer, surprise"
+    return found | _shared({last: found[last]}, fine.offset, one.cell, fine)
 
 
 def compared(
@@ -148,6 +170,18 @@ def _told_apart(peers: Mapping[str, Peer], explainer: MILR) -> dict[str, Peer]:
         name: own.marked(peer, peer.name, explainer, f"{name} {how}")
         for name, peer in peers.items()
     }
+
+
+def _shared(
+    peers: Mapping[str, Peer], offset: tuple[float, float], cell: float, fine: MILR
+) -> dict[str, Peer]:
+    """Maps of a layer, shared out in all ways; cell: pixels of a location of width."""
+    found = {}
+    for before, peer in peers.items():
+        for name, (width, power) in SHARINGS.items():
+            row = f"{before}, {name}"
+            found[row] = own.shared(peer, offset, fine, width * cell, row, power)
+    return found
 
 
 def _smoothed(peer: Peer) -> Peer:

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from milr import MILR, readings
+from milr import MILR, maps, readings
 from milr.attribution import KINDS
 from milr.data.images import content_digest
+from milr.maps import resize
 from milr.peers.peer import Peer
 from milr.peers.targets import Target
 
@@ -59,6 +60,42 @@ def refined(
         return getattr(asked.explain(images, draws, reading=reading, keep=keep), kind)
 
     return Peer(name, explainer.local, "label", method, signed=_is_signed(kind, reading))
+
+
+def total(explainer: MILR, reading: str = "surprise") -> Peer:
+    """The total map alone, as `MILR.total` makes it. Raises ValueError for an unknown reading."""
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        return on(explainer, model).total(images, reading=reading)
+
+    signed = _is_signed("total", reading)
+    return Peer(_name("", "total", reading), explainer.local, "nothing", method, signed)
+
+
+def shared(
+    peer: Peer,
+    offset: tuple[float, float],
+    explainer: MILR,
+    width: float,
+    name: str,
+    power: float = 2.0,
+) -> Peer:
+    """Maps of a layer shared out among places by what an explainer of a finer layer knows there.
+
+    As `milr.maps.shared` does it, by the surprise total; width (in pixels of the images) and power
+    as there. offset: where the locations of the peer's layer look (`MILR.offset`).
+    name: of the new peer.
+    """
+
+    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
+        size = tuple(images.shape[-2:])
+        found = resize(peer.method(model, images, target).cpu(), size, offset)
+        finer = on(explainer, model).total(images, reading="surprise")
+        return maps.shared(found, resize(finer, size, explainer.offset), width, power)
+
+    made = replace(peer, layer="input", method=method)
+    how = f"{peer.fitted} shared out over {width:g} pixels by power {power:g}"
+    return marked(made, name, explainer, how.strip())
 
 
 def marked(peer: Peer, name: str, explainer: MILR, how: str = "") -> Peer:

@@ -11,6 +11,7 @@ from milr.evaluation import cases, fits, measures
 from milr.evaluation.questions import ask
 from milr.evaluation.sanity import cascade
 from milr.evaluation.summary import score
+from milr.maps import shared
 from milr.models.explainers import Explaining
 from milr.models.prototypical import PrototypicalNetwork, embed
 from milr.models.settings import recipe
@@ -62,6 +63,25 @@ def test_every_method_is_there_once_and_ours_once_for_each_explainer(one):
     assert set(cases.SLOW) <= set(found) and "MI-LR refined capacity" in found
     assert all(name == peer.name for name, row in found.items() for peer in row)
     assert len({cases.slug(name) for name in found}) == len(found)
+
+
+def test_a_finer_explainer_brings_its_total_and_what_is_shared_out_by_it(one):
+    batches = [torch.randn(6, 3, SIZE, SIZE) for _ in range(8)]
+    fine = MILR(one.network, "relu", "avgpool", members=1).fit(
+        batches, lambda out, _: out.square().mean(), progress=False, **FIT
+    )
+    found = cases.methods(one, fine=fine)
+    added = [name for name in found if name not in cases.methods(one)]
+    assert added == [cases.FINE, *cases.SHARED.values()]
+    assert [len(found[name]) for name in added] == [1, 1, 2, 2]
+    assert one.cell == 4
+    wanted = [cases.FINE, "MI-LR surprise decision", *added[1:3]]
+    maps = cases.maps_of(one, {name: found[name] for name in wanted})
+    (total,), (of_total,) = maps[cases.FINE], maps["MI-LR shared total"]
+    torch.testing.assert_close(of_total, shared(total, total, 4), rtol=1e-4, atol=1e-6)
+    before, after = maps["MI-LR surprise decision"], maps["MI-LR shared decision"]
+    for values, new in zip(before, after, strict=True):
+        torch.testing.assert_close(new, shared(values, total, 4), rtol=1e-4, atol=1e-6)
 
 
 def test_maps_are_made_once_and_again_for_another_network(one):

@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 from milr import MILR
+from milr.data.images import ImageSet
 from milr.evaluation import tried
+from milr.evaluation.cases import Case
+from milr.evaluation.questions import ask
 from milr.peers import own, targets
 
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(7))
@@ -62,3 +65,23 @@ def test_the_cache_is_told_which_explainer_and_which_way():
     assert {n: p.fitted for n, p in tried.ways(fitted()).items()} == {
         name: peer.fitted for name, peer in one.items()
     }
+
+
+def test_shared_maps_stand_on_both_explainers_and_on_the_way():
+    image_set = ImageSet(
+        torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8), torch.arange(3).repeat(4),
+        tuple("abc"), "digest",
+    )  # fmt: skip
+    model = fitted().model
+    questions = ask(image_set.targets, 2, ways=2)
+
+    def keys(seed, fine_seed):
+        one = Case(model, [fitted(seed)], image_set, questions, torch.zeros(12, 3))
+        return {n: peer.fitted for n, peer in tried.shared_out(one, fitted(fine_seed)).items()}
+
+    assert list(keys(0, 0)) == [
+        *(f"refined surprise, {name}" for name in tried.SHARINGS), "surprise, shared"
+    ]  # fmt: skip
+    each = [keys(0, 0), keys(1, 0), keys(0, 1)]
+    assert len({key for found in each for key in found.values()}) == 3 * len(each[0])
+    assert keys(0, 0) == each[0]

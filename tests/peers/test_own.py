@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from milr import MILR
+from milr.maps import resize, shared
 from milr.peers import own, targets
 from milr.refining import refined_keep
 
@@ -129,8 +130,49 @@ def test_refining_leaves_the_explainer_alone(fitted):
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
+@pytest.fixture(scope="module")
+def coarse(fitted):
+    batches = [torch.randn(8, 3, 8, 8) for _ in range(4)]
+    return MILR(fitted.model, "2", "3", members=1).fit(
+        batches, lambda outputs, batch: outputs.square().mean(), steps=2, critic_steps=2,
+        critic_batches=2, bank=8, progress=False,
+    )  # fmt: skip
+
+
+def test_the_total_alone_is_the_one_beside_other_kinds(fitted):
+    for reading in ("pointwise", "surprise"):
+        alone, beside = own.total(fitted, reading), own.amortised(fitted, "total", reading)
+        assert (alone.name, alone.signed, alone.layer) == (beside.name, beside.signed, beside.layer)
+        found = [peer.maps(fitted.model, IMAGES, target()) for peer in (alone, beside)]
+        torch.testing.assert_close(*found)
+
+
+def test_a_layer_s_map_is_shared_out_by_a_finer_total_where_both_look(fitted, coarse):
+    peer = own.amortised(coarse, "decision", "surprise")
+    made = own.shared(peer, (0.25, 0.75), fitted, 3.0, "shared", power=1)
+    maps = resize(coarse.explain(IMAGES, reading="surprise").decision, 8, (0.25, 0.75))
+    total = fitted.explain(IMAGES, reading="surprise").total
+    found = made.maps(fitted.model, IMAGES, target())
+    torch.testing.assert_close(found, shared(maps, total, 3.0, 1), rtol=1e-4, atol=1e-6)
+    assert (made.name, made.layer, made.needs) == ("shared", "input", "nothing")
+
+
+def test_shared_maps_are_told_apart_by_all_they_are_made_from(fitted, coarse):
+    peers = own.amortised(coarse), own.marked(own.amortised(coarse), "other", coarse)
+    ways = [(3.0, 2.0), (4.0, 2.0), (3.0, 1.0)]
+    made = {
+        own.shared(peer, (0.5, 0.5), finer, width, "", power).fitted
+        for peer in peers
+        for finer in (fitted, coarse)
+        for width, power in ways
+    }
+    assert len(made) == 12
+
+
 def test_an_unknown_kind_is_refused(fitted):
     with pytest.raises(ValueError, match="total, decision, redundant, capacity"):
         own.amortised(fitted, "loudness")
     with pytest.raises(ValueError, match="pointwise, surprise"):
         own.refined(fitted, "decision", "loud")
+    with pytest.raises(ValueError, match="pointwise, surprise"):
+        own.total(fitted, "loud")
