@@ -96,17 +96,18 @@ def resize(
 
 
 def shared(maps: Tensor, total: Tensor, width: float, power: float = 2.0) -> Tensor:
-    """Maps (B, H, W) shared out anew among the places around each, by how much these know.
+    """Maps (B, H, W) weighted at each place by how much it knows beside the places around it.
 
     Neighbours see much the same of an image, and so each has what all of them know: the map of a
-    layer is wide where a small thing is known. Here a place has its value times w / (mean of w
-    around it), w being a power of what it knows in total: where neighbours know equally much,
-    nothing changes; else the one that knows most has most of it. Values stay bits per location;
-    their sum does not stay what it was.
+    layer is wide where a small thing is known. Here a place's own value is multiplied by w / (mean
+    of w around it), w being a power of what it knows in total. Where neighbours know equally much,
+    nothing changes; where one knows more, and the map is even, it is as if their bits were shared
+    out anew. The values stay in the unit of bits, but are no information any more, and no bound.
     total: (B, H, W), at least 0, such as the surprise total of a finer layer, at the maps'
-    resolution. width: standard deviation of the Gaussian that says what is around, in pixels; a
-    location of the maps' layer is a good choice. power: 0 leaves the maps as they are. Defaults:
-    chosen on validation species (`milr.evaluation.tried`).
+    resolution. width: standard deviation of the Gaussian that says what is around, in pixels.
+    power: 0 leaves the maps as they are. A width of one location of the maps' layer and the power 2
+    were chosen on validation species (`milr.evaluation.tried`). To w a thousandth of its mean over
+    the image is added, so that there is something to divide by.
     Raises ValueError for other shapes, a total that is negative somewhere, a width not above 0 or a
     negative power.
     """
@@ -125,11 +126,11 @@ def shared(maps: Tensor, total: Tensor, width: float, power: float = 2.0) -> Ten
     if not power >= 0:
         raise ValueError(f"power is {power}; give 0 or more")
     weights = total.pow(power)
+    weights = weights + 1e-3 * weights.mean((1, 2), keepdim=True)
     # Reflected at the edges, which a window may not exceed.
     sides = [2 * min(math.ceil(2.5 * width), side - 1) + 1 for side in maps.shape[:0:-1]]
     around = gaussian_blur(weights[:, None], sides, [float(width)] * 2)[:, 0]
-    nothing = 1e-3 * weights.mean((1, 2), keepdim=True) + torch.finfo(weights.dtype).tiny
-    return maps * weights / (around + nothing)
+    return torch.where(around > 0, maps * weights / around, maps)
 
 
 def _of_places(maps: Tensor) -> Tensor:

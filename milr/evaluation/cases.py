@@ -163,7 +163,7 @@ def maps_of(one: Case, named: Mapping[str, Sequence[Peer]]) -> dict[str, list[Te
             data=asked,
         )
 
-    with own.sharing():
+    with own.masks_kept():
         return {
             name: [made(name, index, peer) for index, peer in enumerate(row)]
             for name, row in named.items()

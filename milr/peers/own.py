@@ -18,8 +18,8 @@ from milr.maps import resize
 from milr.peers.peer import Peer
 from milr.peers.targets import Target
 
-# Masks of the questions asked so far, within `sharing`.
-_SHARED: ContextVar[dict | None] = ContextVar("shared", default=None)
+# Of the questions asked so far, within `masks_kept`.
+_MASKS: ContextVar[dict | None] = ContextVar("masks", default=None)
 
 
 def amortised(explainer: MILR, kind: str = "decision", reading: str = "pointwise") -> Peer:
@@ -52,7 +52,7 @@ def refined(
 
         asked = on(explainer, model)
         numbers = (images, *target.context, *model.state_dict().values())
-        keep = _shared(
+        keep = _mask_of(
             (explainer, target.score, tuple(settings.items()), content_digest(*numbers)),
             lambda: asked.refine_keep(images, objective, **settings),
         )
@@ -80,7 +80,7 @@ def shared(
     name: str,
     power: float = 2.0,
 ) -> Peer:
-    """Maps of a layer shared out among places by what an explainer of a finer layer knows there.
+    """Maps of a layer shared out by what an explainer of a finer layer knows at each place.
 
     As `milr.maps.shared` does it, by the surprise total; width (in pixels of the images) and power
     as there. offset: where the locations of the peer's layer look (`MILR.offset`).
@@ -94,8 +94,8 @@ def shared(
         return maps.shared(found, resize(finer, size, explainer.offset), width, power)
 
     made = replace(peer, layer="input", method=method)
-    how = f"{peer.fitted} shared out over {width:g} pixels by power {power:g}"
-    return marked(made, name, explainer, how.strip())
+    how = f"{peer.name} {peer.fitted} shared out over {width:g} pixels by power {power:g}"
+    return marked(made, name, explainer, how)
 
 
 def marked(peer: Peer, name: str, explainer: MILR, how: str = "") -> Peer:
@@ -105,20 +105,20 @@ def marked(peer: Peer, name: str, explainer: MILR, how: str = "") -> Peer:
 
 
 @contextmanager
-def sharing() -> Iterator[None]:
+def masks_kept() -> Iterator[None]:
     """Within it, the refined peers of an explainer share the steps that they make for a question.
 
     Several kinds and readings of one mask then cost little more than one. Not for timing.
     """
-    token = _SHARED.set({})
+    token = _MASKS.set({})
     try:
         yield
     finally:
-        _SHARED.reset(token)
+        _MASKS.reset(token)
 
 
-def _shared(question: tuple, make: Callable[[], Tensor]) -> Tensor:
-    found = _SHARED.get()
+def _mask_of(question: tuple, make: Callable[[], Tensor]) -> Tensor:
+    found = _MASKS.get()
     if found is None:
         return make()
     if question not in found:

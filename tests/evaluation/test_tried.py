@@ -9,6 +9,8 @@ from milr.data.images import ImageSet
 from milr.evaluation import tried
 from milr.evaluation.cases import Case
 from milr.evaluation.questions import ask
+from milr.maps import shared
+from milr.models.explainers import Explaining
 from milr.peers import own, targets
 
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(7))
@@ -85,3 +87,20 @@ def test_shared_maps_stand_on_both_explainers_and_on_the_way():
     each = [keys(0, 0), keys(1, 0), keys(0, 1)]
     assert len({key for found in each for key in found.values()}) == 3 * len(each[0])
     assert keys(0, 0) == each[0]
+
+
+def test_totals_are_shared_out_by_themselves(monkeypatch):
+    image_set = ImageSet(
+        torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8), torch.arange(3).repeat(4),
+        tuple("abc"), "digest",
+    )  # fmt: skip
+    model = fitted().model
+    one = Case(model, [fitted()], image_set, ask(image_set.targets, 2, ways=2), torch.zeros(12, 3))
+    monkeypatch.setattr(tried, "explain", lambda settings, sets: (model, fitted(2)))
+    found, others = (tried.totals(Explaining(), {}, one, fitted(seed)) for seed in (1, 3))
+    last = "finer, two-layer, surprise"
+    assert list(found)[-4:] == [f"{last}, {way}" for way in tried.SHARINGS]
+    rows = [last, *list(found)[-4:]]
+    assert len({found[row].fitted for row in rows} | {others[row].fitted for row in rows}) == 10
+    total, by_itself = (found[row].maps(model, IMAGES, TARGET) for row in rows[:2])
+    torch.testing.assert_close(by_itself, shared(total, total, one.cell))

@@ -105,7 +105,7 @@ def test_the_steps_are_shared_among_kinds_of_one_question_alone(fitted, monkeypa
     asked = target()
     alone = [peer.maps(fitted.model, IMAGES, asked) for peer in peers]
     assert len(made) == 3
-    with own.sharing():
+    with own.masks_kept():
         shared = [peer.maps(fitted.model, IMAGES, asked) for peer in peers]
         assert len(made) == 4
         peers[0].maps(fitted.model, IMAGES + 1, asked)
@@ -158,7 +158,7 @@ def test_a_layer_s_map_is_shared_out_by_a_finer_total_where_both_look(fitted, co
 
 
 def test_shared_maps_are_told_apart_by_all_they_are_made_from(fitted, coarse):
-    peers = own.amortised(coarse), own.marked(own.amortised(coarse), "other", coarse)
+    peers = own.amortised(coarse), own.amortised(coarse, "total")
     ways = [(3.0, 2.0), (4.0, 2.0), (3.0, 1.0)]
     made = {
         own.shared(peer, (0.5, 0.5), finer, width, "", power).fitted
