@@ -18,6 +18,7 @@ from PIL import Image
 
 from milr.companion.profiles import Run, resolve
 from milr.companion.run import identity
+from milr.evaluation import cases
 from milr.paths import ROOT
 
 matplotlib.use("Agg")
@@ -203,6 +204,23 @@ def test_chapter_9_measures_all_methods_against_boxes_and_part_locations(chapter
             # Two pictures may leave a map without a positive value, but not one of these two.
             assert value == "not defined" or 0 <= value <= most
             assert value != "not defined" or method not in ("mi_lr_capacity", "random")
+
+
+def test_chapter_9_shares_out_all_maps_of_photographs_alike(chapter):
+    found = chapter("09_evaluation")
+    assert found.values["09.said.equal.representation"] == "not measured on photographs"
+    rows = found.values["09.methods"] - len(cases.SHARED) + 1
+    plotted = found.figures["equal"]["plotted"]
+    assert plotted["box_as_it_is"] == plotted["heat_ratio_shared_by_itself"] == [rows, 3]
+    for way in ("by_total", "by_itself"):
+        assert 0 < found.values[f"09.equal_{way}.box.even_map"] < 1
+    # The random map, and not the even one, is another when it is shared out by itself.
+    ways = [
+        found.values[f"09.equal_{way}.heat_ratio.even_map"] for way in ("by_total", "by_itself")
+    ]
+    assert ways[0] == ways[1]
+    ways = [found.values[f"09.equal_{way}.box.random"] for way in ("by_total", "by_itself")]
+    assert ways[0] != ways[1]
 
 
 def test_chapter_9_says_what_cannot_be_asked_of_photographs(chapter):
