@@ -132,8 +132,8 @@ class MILR:
     def total(self, images: Tensor, batch_size: int = 64, reading: str = "pointwise") -> Tensor:
         """The total map of `explain` alone, (B, H, W) or (B, N), in bits, on the CPU.
 
-        For a fraction of the price, and all that is to be asked of modules fitted with `steps=0`,
-        whose mask has learned nothing. Raises as `explain` does.
+        For less, as nothing is read behind the mask; and all that there is to ask of modules fitted
+        with `steps=0`, whose mask has learned nothing. Raises as `explain` does.
         """
         inserted = self._fitted()
         readings.check(reading)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from milr.companion import manifest, progress
@@ -21,7 +22,7 @@ _UNCOMPARED = {"nbval-skip", "nbval-ignore-output", "raises-exception"}
 
 
 def problems(notebook: dict) -> list[str]:
-    """Return what makes comparing this notebook's outputs vacuous, a sentence each.
+    """Return what makes comparing this notebook's outputs vacuous, or its results unclear.
 
     nbval passes over a cell without an execution count, so a stripped notebook always agrees.
     """
@@ -34,6 +35,11 @@ def problems(notebook: dict) -> list[str]:
             found.append(f"code cell {number} was executed as number {cell['execution_count']}")
         if any(output["output_type"] == "error" for output in cell["outputs"]):
             found.append(f"code cell {number} ended in an error")
+    glued = [output["metadata"]["scrapbook"]["name"] for cell in cells for output in cell["outputs"]
+             if "scrapbook" in output.get("metadata", {})]  # fmt: skip
+    for key, times in Counter(glued).items():
+        if times > 1:
+            found.append(f"result {key} is recorded {times} times; a page has room for one")
     compared = sum(map(_is_compared, cells))
     least = max(LEAST_CELLS, LEAST_SHARE * len(cells))
     if compared < least:

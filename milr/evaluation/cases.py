@@ -133,7 +133,7 @@ def methods(
     each = [own_methods(explainer) for explainer in one.explainers]
     found = {name: [row[name] for row in each] for name in each[0]}
     if fine is not None:
-        found[FINE] = [own.marked(own.total(fine), FINE, fine)]
+        found[FINE] = [own.marked(own.amortised(fine, "total", "surprise"), FINE, fine)]
         for name, new in SHARED.items():
             offset = fine.offset if name == FINE else one.offset
             found[new] = [own.shared(p, offset, fine, one.cell, new) for p in found[name]]

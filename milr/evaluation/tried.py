@@ -77,12 +77,17 @@ def shared_out(one: Case, fine: MILR) -> dict[str, Peer]:
 
     The refined one in several ways, that of the image alone in the first of them.
     """
-    explainer, reading = one.explainers[0], "surprise"
-    plain = {"surprise": own.amortised(explainer, reading=reading)}
-    refined = {"refined surprise": own.refined(explainer, reading=reading)}
-    found = _shared(_told_apart(refined, explainer), one.offset, one.cell, fine)
-    first = _shared(_told_apart(plain, explainer), one.offset, one.cell, fine)
-    return found | {"surprise, shared": first["surprise, shared"]}
+    explainer = one.explainers[0]
+    peers = {
+        "surprise": own.amortised(explainer, reading="surprise"),
+        "refined surprise": own.refined(explainer, reading="surprise"),
+    }
+    ways = {
+        name: _shared(name, peer, one.offset, one.cell, fine)
+        for name, peer in _told_apart(peers, explainer).items()
+    }
+    first = next(iter(ways["surprise"]))
+    return ways["refined surprise"] | {first: ways["surprise"][first]}
 
 
 def fitted_anew(settings: Explaining, sets: Mapping[str, ImageSet]) -> dict[str, Peer]:
@@ -119,9 +124,9 @@ def totals(
     for name, explainer in each.items():
         for reading in READINGS:
             row = f"{name}, {reading}"
-            found |= _told_apart({row: own.total(explainer, reading)}, explainer)
+            found |= _told_apart({row: own.amortised(explainer, "total", reading)}, explainer)
     last = "finer, two-layer, surprise"
-    return found | _shared({last: found[last]}, fine.offset, one.cell, fine)
+    return found | _shared(last, found[last], fine.offset, one.cell, fine)
 
 
 def compared(
@@ -173,15 +178,13 @@ def _told_apart(peers: Mapping[str, Peer], explainer: MILR) -> dict[str, Peer]:
 
 
 def _shared(
-    peers: Mapping[str, Peer], offset: tuple[float, float], cell: float, fine: MILR
+    name: str, peer: Peer, offset: tuple[float, float], cell: float, fine: MILR
 ) -> dict[str, Peer]:
-    """Maps of a layer, shared out in all ways; cell: pixels of a location of width."""
-    found = {}
-    for before, peer in peers.items():
-        for name, (width, power) in SHARINGS.items():
-            row = f"{before}, {name}"
-            found[row] = own.shared(peer, offset, fine, width * cell, row, power)
-    return found
+    """A map of a layer, shared out in all ways; cell: pixels of a location of width 1."""
+    return {
+        f"{name}, {way}": own.shared(peer, offset, fine, width * cell, f"{name}, {way}", power)
+        for way, (width, power) in SHARINGS.items()
+    }
 
 
 def _smoothed(peer: Peer) -> Peer:

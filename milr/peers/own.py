@@ -30,7 +30,10 @@ def amortised(explainer: MILR, kind: str = "decision", reading: str = "pointwise
     name = _name("", kind, reading)
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        return getattr(on(explainer, model).explain(images, reading=reading), kind)
+        asked = on(explainer, model)
+        if kind == "total":
+            return asked.total(images, reading=reading)
+        return getattr(asked.explain(images, reading=reading), kind)
 
     return Peer(name, explainer.local, "nothing", method, signed=_is_signed(kind, reading))
 
@@ -60,16 +63,6 @@ def refined(
         return getattr(asked.explain(images, draws, reading=reading, keep=keep), kind)
 
     return Peer(name, explainer.local, "label", method, signed=_is_signed(kind, reading))
-
-
-def total(explainer: MILR, reading: str = "surprise") -> Peer:
-    """The total map alone, as `MILR.total` makes it. Raises ValueError for an unknown reading."""
-
-    def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        return on(explainer, model).total(images, reading=reading)
-
-    signed = _is_signed("total", reading)
-    return Peer(_name("", "total", reading), explainer.local, "nothing", method, signed)
 
 
 def shared(

@@ -85,6 +85,20 @@ def test_an_error_among_the_outputs_is_a_problem(referenced):
     assert validate.problems(content) == ["code cell 2 ended in an error"]
 
 
+def test_a_result_that_is_recorded_twice_is_a_problem(referenced):
+    def glued(name):
+        return {
+            "output_type": "display_data", "data": {}, "metadata": {"scrapbook": {"name": name}}
+        }  # fmt: skip
+
+    def record(cells):
+        cells[1]["outputs"] += [glued("x.a"), glued("x.b")]
+        cells[2]["outputs"] += [glued("x.b")]
+
+    content = change(referenced, record)
+    assert validate.problems(content) == ["result x.b is recorded 2 times; a page has room for one"]
+
+
 def test_too_weak_a_notebook_gets_no_reference(checkout):
     checkout.notebook(checkout.first, ["x = 1"])
     before = checkout.first.read_bytes()

@@ -139,14 +139,6 @@ def coarse(fitted):
     )  # fmt: skip
 
 
-def test_the_total_alone_is_the_one_beside_other_kinds(fitted):
-    for reading in ("pointwise", "surprise"):
-        alone, beside = own.total(fitted, reading), own.amortised(fitted, "total", reading)
-        assert (alone.name, alone.signed, alone.layer) == (beside.name, beside.signed, beside.layer)
-        found = [peer.maps(fitted.model, IMAGES, target()) for peer in (alone, beside)]
-        torch.testing.assert_close(*found)
-
-
 def test_a_layer_s_map_is_shared_out_by_a_finer_total_where_both_look(fitted, coarse):
     peer = own.amortised(coarse, "decision", "surprise")
     made = own.shared(peer, (0.25, 0.75), fitted, 3.0, "shared", power=1)
@@ -174,5 +166,3 @@ def test_an_unknown_kind_is_refused(fitted):
         own.amortised(fitted, "loudness")
     with pytest.raises(ValueError, match="pointwise, surprise"):
         own.refined(fitted, "decision", "loud")
-    with pytest.raises(ValueError, match="pointwise, surprise"):
-        own.total(fitted, "loud")
