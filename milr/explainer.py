@@ -256,7 +256,9 @@ class MILR:
         return self
 
     def features(self, images: Tensor) -> Features:
-        """One clean pass. Raises ValueError for features that are not finite."""
+        """One clean pass. Raises ValueError for no images, or features that are not finite."""
+        if not len(images):
+            raise ValueError("there are no images; give at least one")
         names = (self.local, self.representation, *self.evidence)
         with taps.read(self.model, names) as outputs, torch.no_grad():
             self.model(images)

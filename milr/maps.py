@@ -108,24 +108,26 @@ def shared(maps: Tensor, total: Tensor, width: float, power: float = 2.0) -> Ten
     power: 0 leaves the maps as they are. A width of one location of the maps' layer and the power 2
     were chosen on validation species (`milr.evaluation.tried`). To w a thousandth of its mean over
     the image is added, so that there is something to divide by.
-    Raises ValueError for other shapes, a total that is negative somewhere, a width not above 0 or a
-    negative power.
+    Raises ValueError for other shapes, a total that is negative or not finite somewhere, a width not
+    above 0 or a negative power.
     """
     if maps.shape != total.shape or maps.dim() != 3:
         raise ValueError(
             f"maps have shape {tuple(maps.shape)} and the total {tuple(total.shape)}; give both as "
             "(B, H, W), at one resolution (`milr.maps.resize`)"
         )
-    if not total.min() >= 0:  # also for NaN
+    if not ((total >= 0) & total.isfinite()).all():
         raise ValueError(
-            f"the total goes down to {total.min():g}; give a map that is never negative, as "
-            'reading="surprise" gives it'
+            f"the total lies between {total.min():g} and {total.max():g}; give finite numbers that "
+            'are never negative, as reading="surprise" gives them'
         )
     if not width > 0:
         raise ValueError(f"width is {width}; give a deviation in pixels, above 0")
     if not power >= 0:
         raise ValueError(f"power is {power}; give 0 or more")
-    weights = total.pow(power)
+    # In shares of its largest, so that no power of it leaves the range of numbers.
+    largest = total.amax((1, 2), keepdim=True)
+    weights = (total / largest.clamp(min=torch.finfo(total.dtype).tiny)).pow(power)
     weights = weights + 1e-3 * weights.mean((1, 2), keepdim=True)
     # Reflected at the edges, which a window may not exceed.
     sides = [2 * min(math.ceil(2.5 * width), side - 1) + 1 for side in maps.shape[:0:-1]]

@@ -468,6 +468,9 @@ def test_the_total_alone_is_that_of_all_maps(convolutional, explainer, reading):
     torch.testing.assert_close(found, expected)
     with pytest.raises(ValueError, match="give images of one size"):
         explainer.total(images[:, :, :2], reading=reading)
+    for ask in (explainer.total, explainer.explain, explainer.keep):
+        with pytest.raises(ValueError, match="there are no images"):
+            ask(images[:0])
     with pytest.raises(ValueError, match="pointwise, surprise"):
         explainer.total(images, reading="loud")
     with pytest.raises(NotFitted):

@@ -112,14 +112,23 @@ def test_a_place_that_knows_more_than_its_neighbours_stands_out():
     assert wide.isfinite().all() and wide.argmax() == 21 + 10
 
 
+def test_sharing_out_heeds_no_unit_of_the_total():
+    maps, total = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(2))
+    expected = shared(maps, total, 1.5)
+    for unit in (1e-25, 1e25):
+        torch.testing.assert_close(shared(maps, total * unit, 1.5), expected)
+    assert shared(maps[:0], total[:0], 1.5).shape == (0, 9, 9)
+
+
 def test_sharing_out_says_what_it_cannot_take():
     good = torch.ones(1, 4, 4)
     with pytest.raises(ValueError, match=r"\(1, 4, 4\) and the total \(1, 2, 2\)"):
         shared(good, good[:, :2, :2], 1.0)
-    with pytest.raises(ValueError, match='goes down to -1; .*reading="surprise"'):
+    with pytest.raises(ValueError, match='between -1 and -1; .*reading="surprise"'):
         shared(good, -good, 1.0)
-    with pytest.raises(ValueError, match="goes down to nan"):
-        shared(good, good * torch.nan, 1.0)
+    for broken in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match=f"and {broken}; give finite numbers"):
+            shared(good, good * broken, 1.0)
     with pytest.raises(ValueError, match="width is 0"):
         shared(good, good, 0)
     with pytest.raises(ValueError, match="power is -1"):
