@@ -108,8 +108,8 @@ def shared(maps: Tensor, total: Tensor, width: float, power: float = 2.0) -> Ten
     power: 0 leaves the maps as they are. A width of one location of the maps' layer and the power 2
     were chosen on validation species (`milr.evaluation.tried`). To w a thousandth of its mean over
     the image is added, so that there is something to divide by.
-    Raises ValueError for other shapes, a total that is negative or not finite somewhere, a width not
-    above 0 or a negative power.
+    Raises ValueError for other shapes, a total that is somewhere negative or not finite, a width
+    not above 0 or a negative power.
     """
     if maps.shape != total.shape or maps.dim() != 3:
         raise ValueError(
