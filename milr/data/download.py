@@ -48,11 +48,12 @@ def get(source: Source, root: Path | None = None) -> Path:
     return folder
 
 
-def fetch(address: str, target: Path, digest: str) -> Path:
+def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> Path:
     """Fetch a file to `target`, which appears only when whole and of this digest.
 
     address: http or https
     digest:  "md5:..." or "sha256:...", hexadecimal
+    attempts: how many may fail in turn; one that brought something new begins the count anew
 
     What arrives is kept in `target`.part, and a later call goes on from there. Raises
     DownloadError if the server can't be reached, refuses, breaks off again and again, or sends
@@ -71,7 +72,7 @@ def fetch(address: str, target: Path, digest: str) -> Path:
             break
         except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
             failures = failures + 1 if _size(part) == had else 1
-            if failures == ATTEMPTS:
+            if failures >= attempts:
                 raise DownloadError(
                     f"{address} does not answer or breaks off ({error}). {_size(part):,} bytes "
                     f"are kept in {part}; run this again later, and it goes on from there"

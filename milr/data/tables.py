@@ -18,6 +18,8 @@ from milr.data.sources import read
 from milr.paths import data_root
 
 NOTES = ("variance", "skewness", "kurtosis", "entropy")  # of a wavelet transform of the picture
+# Without a network a reader gets the drawn table, and should not have to wait long for it.
+ATTEMPTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ def banknote(root: Path | None = None) -> Table:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         check_space(path.parent, source.space)
-    numbers = np.loadtxt(fetch(file.address, path, file.digest), delimiter=",")
+    numbers = np.loadtxt(fetch(file.address, path, file.digest, ATTEMPTS), delimiter=",")
     return checked("banknote", numbers[:, :-1], numbers[:, -1], NOTES, ("genuine", "forged"))
 
 

@@ -170,6 +170,18 @@ def maps_of(one: Case, named: Mapping[str, Sequence[Peer]]) -> dict[str, list[Te
         }
 
 
+def passed(explainer: MILR, images: Tensor) -> Tensor:
+    """`MILR.through`, the outputs with only what the bottleneck passes, kept in the cache."""
+    learned = _numbers(explainer.model.state_dict()) + _numbers(explainer.state()["inserted"])
+    return cached(
+        "passed",
+        {"seed": explainer.seed, "device": taps.device_of(explainer.model).type},
+        lambda: explainer.through(images),
+        sources=SOURCES,
+        data=content_digest(images, *learned),
+    )
+
+
 def slug(name: str) -> str:
     """A method's name as keys of results have it: letters, digits and underscores."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")

@@ -13,7 +13,7 @@ from milr.models import learner
 from milr.models.explainers import SOURCES as FITTED_BY
 from milr.models.explainers import Explaining
 from milr.models.prototypical import PrototypicalNetwork
-from milr.peers import schulz
+from milr.peers import literal, schulz
 
 BLUR = 1.0
 SOURCES = (*FITTED_BY, Path(schulz.__file__))
@@ -48,6 +48,36 @@ def readout(
     found = schulz.Readout((layers[0], *layers[1]), moments, BLUR, settings.seed)
     found.mask.load_state_dict(kept["mask"])
     return found.requires_grad_(False), kept["seconds"]
+
+
+def literal_form(
+    settings: Explaining, explainer: MILR, images: ImageSet, steps: int, beta: float = 0.1
+) -> tuple[literal.Literal, dict[str, list[float]]]:
+    """The paper's literal form, fitted as the explainer is, and its history, from the cache.
+
+    explainer: of these settings; it reads the network, and nothing of what it learned is used.
+    """
+    network, device = explainer.model, taps.device_of(explainer.model).type
+
+    def make() -> dict:
+        batches, objective = _batches(settings, images), _objective(settings, network)
+        how = {"steps": steps, "beta": beta, "seed": settings.seed}
+        how |= {"precision": settings.training.precision}
+        module, history = literal.fit(explainer, batches, objective, **how)
+        moments = {name: list(pair) for name, pair in module.moments.items()}
+        return {"module": module.state_dict(), "moments": moments, "history": history}
+
+    config = asdict(settings) | {"steps": steps, "price": beta, "device": device}
+    kept = cached(
+        "literal",
+        config,
+        make,
+        sources=(*FITTED_BY, Path(literal.__file__)),
+        data=content_digest(images.digest, *network.state_dict().values()),
+    )
+    found = literal.Literal({name: tuple(pair) for name, pair in kept["moments"].items()})
+    found.load_state_dict(kept["module"])
+    return found.requires_grad_(False), kept["history"]
 
 
 def seconds_of_fitting(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,6 +35,8 @@ def explain(network: nn.Module, settings: Explaining, images: ImageSet, decision
     """
     if decision not in DECISIONS:
         raise ValueError(f"decision is {decision!r}; give one of {', '.join(DECISIONS)}")
+    # The order of numbers in memory that convolutions are fastest with.
+    network = network.to(memory_format=torch.channels_last)
     layers = settings.local, settings.representation, settings.evidence
     how = {name: getattr(settings, name) for name in ("beta", "critic", "members", "seed")}
     explainer = MILR(network, *layers, **how)

@@ -7,34 +7,37 @@ the price bounds nothing and falls to 0 while alpha stays anywhere.
 """
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from milr import taps
 from milr.bottleneck import MaskNetwork
+from milr.distributed import make_fabric
 
 
 class Literal(nn.Module):
-    """Mask and head. The features of a batch give the moments that both standardise by."""
+    """Mask and head.
 
-    def __init__(self, features, hidden: int = 128, seed: int = 0):
+    moments: mean and standard deviation per channel, (C,) each, under "local", "z" and, for each
+    layer of evidence, "evidence 0" and so on: what both standardise by (`moments_of`).
+    """
+
+    def __init__(
+        self, moments: Mapping[str, tuple[Tensor, Tensor]], hidden: int = 128, seed: int = 0
+    ):
         super().__init__()
-        columns = [taps.as_locations(output, "evidence") for output in features.evidence]
-        self.moments = {
-            "local": _moments(features.local),
-            "z": _moments(features.z),
-            **{f"evidence {i}": _moments(column) for i, column in enumerate(columns)},
-        }
-        channels, width = features.local.shape[-1], features.z.shape[-1]
+        self.moments = dict(moments)
+        widths = {name: len(mean) for name, (mean, _) in self.moments.items()}
+        channels, width = widths.pop("local"), widths.pop("z")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.mask = MaskNetwork([column.shape[-1] for column in columns], channels)
+            self.mask = MaskNetwork(list(widths.values()), channels)
             self.head = nn.Sequential(
                 nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * width)
             )
-        self.to(features.z.device)
+        self.to(self.moments["z"][0].device)
 
     def alpha(self, features) -> Tensor:
         """The paper's mask, (B, N, C): 1 keeps all, 0 nothing."""
@@ -64,6 +67,7 @@ def fit(
     steps: int = 150,
     learning_rate: float = 3e-3,
     locations: int = 64,
+    precision: str = "32-true",
     seed: int = 0,
 ) -> tuple[Literal, dict[str, list[float]]]:
     """Minimise objective + beta * divergence over mask and head together.
@@ -71,6 +75,7 @@ def fit(
     explainer: a `MILR`, fitted or not, which reads the model; batches: normalised images (B, ...),
     at least `steps` of them; objective(outputs, images) as for `MILR.fit`. The divergence is that
     of the average location, in nats; a step takes it at `locations` of them, drawn at random.
+    precision: of the model's passes, as `milr.distributed.make_fabric` takes it.
     History, a number a step: "loss" (the objective), "divergence", "alpha" (its mean), and "tied",
     mean log p_theta(z | x') - log q(z) in nats: what the head knows of z, above 0 if anything.
     """
@@ -78,15 +83,19 @@ def fit(
     history: dict[str, list[float]] = {"loss": [], "divergence": [], "alpha": [], "tied": []}
     module = None
     with explainer.frozen_model() as device:
+        fabric = make_fabric(device.type, precision=precision)
         for batch in itertools.islice(batches, steps):
             images = batch.to(device)
-            features = explainer.features(images)
+            with fabric.autocast():
+                features = explainer.features(images)
             if module is None:
-                module = Literal(features, seed=seed)
+                module = Literal(moments_of(features), seed=seed)
                 optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
             alpha = module.alpha(features)
             passed = alpha * features.local
-            loss = objective(explainer.run_with(images, passed), batch)
+            with fabric.autocast():
+                outputs = explainer.run_with(images, passed)
+            loss = objective(outputs.float(), batch)
             some = torch.randperm(passed.shape[1], generator=generator)[:locations]
             mean, log_variance = module.gaussian(passed[:, some.to(device)])
             price = divergence(mean, log_variance).mean()
@@ -123,6 +132,16 @@ def log_ratio(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     head's own error, so that a head which knows nothing and a q that fits leave it at 0 or below.
     """
     return 0.5 * (z**2 - (z - mean) ** 2 / log_variance.exp() - log_variance).sum(-1)
+
+
+def moments_of(features) -> dict[str, tuple[Tensor, Tensor]]:
+    """The moments of a batch's features, as `Literal` takes them."""
+    columns = [taps.as_locations(output, "evidence") for output in features.evidence]
+    return {
+        "local": _moments(features.local),
+        "z": _moments(features.z),
+        **{f"evidence {i}": _moments(column) for i, column in enumerate(columns)},
+    }
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -183,6 +183,14 @@ def test_a_server_that_always_breaks_off_keeps_what_came(server, tmp_path):
     assert (tmp_path / "file.part").stat().st_size > 0
 
 
+def test_it_is_given_up_after_so_many_attempts(server, tmp_path):
+    address, behaviour = server
+    behaviour.break_after = [300_000] + [0] * 20
+    with pytest.raises(download.DownloadError, match="goes on from there"):
+        download.fetch(address, tmp_path / "file", DIGEST, attempts=2)
+    assert len(behaviour.requests) == 2
+
+
 def test_no_server_is_said_and_leaves_nothing(tmp_path):
     with pytest.raises(download.DownloadError, match="does not answer"):
         download.fetch("http://127.0.0.1:9/file", tmp_path / "file", DIGEST)

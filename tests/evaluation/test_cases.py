@@ -15,6 +15,7 @@ from milr.maps import shared
 from milr.models.explainers import Explaining
 from milr.models.prototypical import PrototypicalNetwork, embed
 from milr.models.settings import recipe
+from milr.peers import literal
 from milr.peers.peer import Peer
 
 SIZE = 32
@@ -194,3 +195,24 @@ def test_a_readout_is_fitted_once(image_set, one):
         assert torch.equal(value, again.mask.state_dict()[name])
     maps = cases.maps_of(one, {"r": [cases.methods(one, found)["Readout bottleneck"][0]]})["r"][0]
     assert maps.shape == (4, SIZE, SIZE) and (maps >= 0).all()
+
+
+def test_the_literal_form_is_fitted_once(image_set, one, monkeypatch):
+    training = dataclasses.replace(recipe("birds"), size=SIZE)
+    settings = Explaining(training, ways=3, per_class=2, evidence=("layer1", "layer4"))
+    explainer = one.explainers[0]
+    first, history = fits.literal_form(settings, explainer, image_set, steps=2)
+    monkeypatch.setattr(fits.literal, "fit", lambda *_, **__: pytest.fail("fitted again"))
+    again, same = fits.literal_form(settings, explainer, image_set, steps=2)
+    assert same == history and len(history["loss"]) == 2
+    outputs = [literal.through(explainer, module, one.images) for module in (first, again)]
+    assert torch.equal(*outputs)
+
+
+def test_what_the_bottleneck_passes_is_kept_for_each_explainer(one, monkeypatch):
+    outputs = [cases.passed(explainer, one.images) for explainer in one.explainers]
+    assert not torch.equal(*outputs)
+    for explainer, found in zip(one.explainers, outputs, strict=True):
+        assert torch.equal(found, explainer.through(one.images))
+    monkeypatch.setattr(MILR, "through", lambda *_: pytest.fail("passed again"))
+    assert torch.equal(cases.passed(one.explainers[1], one.images), outputs[1])
