@@ -45,7 +45,9 @@ help: ## list these commands
 	@echo "  SEED       a whole number (now $(SEED))"
 	@echo "  DEVICE     auto, cpu, cuda or mps (now $(DEVICE))"
 	@echo '  NOTEBOOKS  some of the notebooks, e.g. NOTEBOOKS="02_birds 05_figures"'
-	@echo "  PYTHON     the Python 3.11 to 3.13 to make the environment with"
+	@echo "  PYTHON     the Python 3.11 to 3.13 to make the environment with, if there is none yet"
+	@echo "  PORT       where make serve shows the book (now $(PORT))"
+	@echo "  ARGS       more words for pytest in make test, e.g. ARGS='-k explainer'"
 
 setup: $(READY) ## make the environment .venv from requirements.lock
 

@@ -26,27 +26,30 @@ def devices() -> tuple[str, ...]:
 def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-true") -> Fabric:
     """A launched Fabric, ready to set up modules and optimisers.
 
-    device: "auto" (the best there is), "cpu", "cuda" or "mps"; processes: how many on this
-    machine; precision: "32-true" or "bf16-mixed" (bfloat16 autocast). A start by `fabric run`
-    sets the number of processes and machines itself, and `processes` is then ignored.
+    device: "auto" (the best there is), "cpu", "cuda" or "mps"; of several, and for one process,
+    "cuda:1" as well; processes: how many on this machine; precision: "32-true" or "bf16-mixed"
+    (bfloat16 autocast). A start by `fabric run` sets the number of processes and machines itself,
+    and `processes` is then ignored.
 
     More than one process start the running script again, so call this before other work is
     done, and not in a notebook.
 
     Raises ValueError for a device that this machine lacks or a setting not named above.
     """
-    if device not in ("auto", *devices()):
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", *devices()) or (index and not index.isdecimal()):
         raise ValueError(f"device is {device!r}; this machine offers auto, {', '.join(devices())}")
     if processes < 1:
         raise ValueError(f"processes is {processes}; give 1 or more")
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; give one of {', '.join(PRECISIONS)}")
     if os.environ.get("LT_CLI_USED") == "1":
-        return Fabric(accelerator=device, precision=precision)
+        return Fabric(accelerator=kind, precision=precision)
     if processes == 1:
         # Launching one process would do nothing but change the number of threads.
-        return Fabric(accelerator=device, devices=1, precision=precision)
-    fabric = Fabric(accelerator=device, devices=processes, strategy="ddp", precision=precision)
+        one = [int(index)] if index and kind != "cpu" else 1
+        return Fabric(accelerator=kind, devices=one, precision=precision)
+    fabric = Fabric(accelerator=kind, devices=processes, strategy="ddp", precision=precision)
     fabric.launch()
     return fabric
 

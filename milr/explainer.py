@@ -5,7 +5,9 @@ can spare it, and a critic each for the total and for the decision-related infor
 holds how they learn; this file, how a model is read and explained with them.
 """
 
+import hashlib
 import math
+import pickle
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from milr import fitting, readings, taps
+from milr.files import replace_file
 from milr.infonce import CRITICS
 from milr.inserted import Inserted, from_state
 from milr.maps import BITS, Maps, concatenate
@@ -65,6 +68,10 @@ class MILR:
         seed: int = 0,
         device: str | None = None,
     ):
+        if isinstance(evidence, str):
+            raise ValueError(
+                f"evidence is {evidence!r}; give the names in a tuple: ({evidence!r},)"
+            )
         self.model = model
         self.local, self.representation = local, representation
         self.evidence = tuple(evidence) or (local,)
@@ -88,7 +95,7 @@ class MILR:
         item is that, or a mapping with "images". It is gone through again and again if it can be (a
         list, a data loader). objective(outputs, batch): the model's own loss, a scalar to minimise,
         of its outputs with the bottleneck in place; the batch is on the device where the explainer
-        works. For settings see `milr.fitting.fit`.
+        works. For settings, and for what is raised, see `milr.fitting.fit`.
         """
         self._inserted, self.history = fitting.fit(self, batches, objective, **settings)
         return self
@@ -111,11 +118,12 @@ class MILR:
         not depend on the images beside it.
         keep: the mask to read behind, (B, N, C) between 0 and 1 (of `refine_keep`, say), instead of
         the inferred one.
-        Raises NotFitted before `fit`, ValueError for an unknown reading, NaN features, another
-        shape than at `fit`, or a mask of another shape or beyond 0 and 1.
+        Raises NotFitted before `fit`, ValueError for an unknown reading, no draws, NaN features,
+        another shape than at `fit`, or a mask of another shape or beyond 0 and 1.
         """
         inserted = self._fitted()
         readings.check(reading)
+        _at_least_one(draws=draws, batch_size=batch_size)
         with self._working(inserted) as device, torch.no_grad():
             noise = self._opposites(draws, inserted, device)
             if keep is not None:
@@ -137,6 +145,7 @@ class MILR:
         """
         inserted = self._fitted()
         readings.check(reading)
+        _at_least_one(batch_size=batch_size)
         found = []
         with self._working(inserted) as device, torch.no_grad():
             for chunk in images.split(batch_size):
@@ -145,6 +154,14 @@ class MILR:
                 values = _total(features, inserted, reading)
                 found.append((BITS * values).reshape(len(chunk), *features.shape).cpu())
         return torch.cat(found)
+
+    @property
+    def shut(self) -> bool:
+        """Whether the bottleneck lets next to nothing through: then decision and capacity say
+        nothing (`milr.fitting.SHUT`). Raises NotFitted before `fit`.
+        """
+        self._fitted()
+        return fitting.is_shut(self.history)
 
     @property
     def offset(self) -> tuple[float, float]:
@@ -189,6 +206,7 @@ class MILR:
     ) -> Tensor:
         """The mask that `refine` reads behind, (B, N, C), on the CPU; arguments as there."""
         inserted = self._fitted()
+        _at_least_one(draws=draws)
         with self._working(inserted) as device:
             batch = move_data_to_device(batch, device)
             images = fitting.images_of(batch, device)
@@ -203,6 +221,7 @@ class MILR:
         draw: which draw of the noise. Raises as `explain` does.
         """
         inserted = self._fitted()
+        _at_least_one(batch_size=batch_size)
         generator = self.generator(f"through {draw}")
         outputs = []
         with self._working(inserted) as device, torch.no_grad():
@@ -217,22 +236,40 @@ class MILR:
     def keep(self, images: Tensor, batch_size: int = 64) -> Tensor:
         """The share of each channel that the bottleneck keeps, (B, N, C), on the CPU."""
         inserted = self._fitted()
+        _at_least_one(batch_size=batch_size)
         with self._working(inserted) as device, torch.no_grad():
             chunks = [self.features(chunk.to(device)) for chunk in images.split(batch_size)]
             return torch.cat([self.keep_of(chunk, inserted).cpu() for chunk in chunks])
 
     def save(self, path: str | Path) -> None:
-        """Write all that was learned to a file; the model itself is not in it."""
-        temporary = Path(path).with_suffix(".part")
-        torch.save(self.state(), temporary)
-        temporary.replace(path)
+        """Write all that was learned to a file, whole or not at all; the model itself is not in it.
+
+        Raises NotFitted before `fit`, OSError if the disk refuses it.
+        """
+        whole = self.state() | {"beta": self.beta, "seed": self.seed, "model": _digest(self.model)}
+        replace_file(Path(path), lambda file: torch.save(whole, file))
 
     def load(self, path: str | Path) -> "MILR":
-        """Take up what `save` wrote, for the same model and layers.
+        """Take up what `save` wrote, with its beta and its seed, for the same model and layers.
 
-        Raises ValueError if the file is of other layers or settings.
+        Raises ValueError if the file is of other layers or settings, of a model with other weights,
+        or not one that `save` wrote.
         """
-        return self.load_state(torch.load(path, map_location="cpu", weights_only=True))
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            made_for, beta, seed = (found.pop(name) for name in ("model", "beta", "seed"))
+        except (AttributeError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{path} is damaged, or not a file that MILR.save wrote ({error}); save it anew"
+            ) from error
+        if made_for != _digest(self.model):
+            raise ValueError(
+                f"the modules in {path} were fitted to a model with other weights, and their maps "
+                "would mean nothing for this one; load those weights first, or fit anew"
+            )
+        self.load_state(found)
+        self.beta, self.seed = beta, seed
+        return self
 
     def state(self) -> dict:
         """What was learned, as tensors, numbers and strings alone."""
@@ -264,6 +301,11 @@ class MILR:
             self.model(images)
         found = {name: output.float() for name, output in outputs.items()}
         for name, output in found.items():
+            if len(output) != len(images):
+                raise ValueError(
+                    f"layer {name!r} gives {tuple(output.shape)} for {len(images)} images; the "
+                    "first dimension must be the images: maps (B, C, H, W) or tokens (B, N, C)"
+                )
             if not output.isfinite().all():
                 raise ValueError(
                     f"layer {name!r} gives NaN or infinite features; check the images "
@@ -349,12 +391,28 @@ class MILR:
         ]
 
 
+def _digest(model: torch.nn.Module) -> str:
+    """Sha256 of all of a model's numbers, with their names."""
+    total = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor):
+            total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
 def _total(features: Features, inserted: Inserted, reading: str) -> Tensor:
     """(B, N), in nats."""
     local = features.local[None]
     if reading == "pointwise":
         return readings.pointwise(inserted, "total", local, features.z)
     return readings.surprise(inserted, "total", local)
+
+
+def _at_least_one(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} is {count}; give 1 or more")
 
 
 def _check_locations(features: Features, inserted: Inserted) -> None:

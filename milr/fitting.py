@@ -23,8 +23,9 @@ from milr.infonce import critic_bound
 from milr.inserted import KEPT, Inserted
 from milr.readings import log_normaliser
 
-# Below this average share the bottleneck has shut, and experience says that it never opens again.
-SHUT = 0.005
+# Below so many nats per location the bottleneck has shut: experience says it never opens again.
+SHUT = 0.05
+LAST = 5
 # Of the bank, to estimate the bounds on it with an error; each is a batch of InfoNCE.
 GROUPS = 4
 # That the critics see of a batch: neighbours tell them much the same, so all would only be slower.
@@ -60,11 +61,19 @@ def fit(
     "total" and "decision", bounds in nats, for every step of the critics; under "held out ..."
     their value and standard error on the bank: further batches, in which images that the batches
     before had may come again.
+    Warns if the bottleneck has shut (`MILR.shut` says so later).
     Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
-    batches, no batch for the moments, or a bank that is too small for an error of the bounds.
+    batches, no batch for moments or critics, nothing left of z to see, a bank that is too small for
+    an error of the bounds, or a loss that is no longer finite.
     """
-    if moment_batches < 1:
-        raise ValueError(f"moment_batches is {moment_batches}; give 1 or more")
+    for name, count in (("moment_batches", moment_batches), ("critic_batches", critic_batches)):
+        if count < 1:
+            raise ValueError(f"{name} is {count}; give 1 or more")
+    if not 0 <= hidden < 1:
+        raise ValueError(
+            f"hidden is {hidden}; give a share of z from 0 to below 1: of what is hidden wholly "
+            "the critics learn nothing"
+        )
     if bank < 2 * GROUPS:
         raise ValueError(
             f"bank is {bank}; give at least {2 * GROUPS}: their bounds are taken on {GROUPS} "
@@ -72,7 +81,7 @@ def fit(
         )
     stream = _stream(batches)
     with explainer.frozen_model() as device:
-        fabric = fabric or make_fabric(device.type)
+        fabric = fabric or make_fabric(str(device))
         inserted = _insert(explainer, stream, moment_batches, device)
         noise = _Noise(explainer)
         training = _Training(fabric, learning_rate, progress)
@@ -134,13 +143,19 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
         beta = explainer.beta * min(1.0, (step + 1) / max(1.0, ramp * steps))
         training.descend(mask, optimizer, schedule, loss + beta * price.mean())
         _note(history, loss=loss, nats=price.sum(-1).mean(), keep=keep.mean())
-    if history["keep"] and history["keep"][-1] < SHUT:
+    if is_shut(history):
         warnings.warn(
-            f"the bottleneck has shut (it keeps {history['keep'][-1]:.4f} of the features); "
-            f"lower beta (now {explainer.beta:g}) or raise ramp (now {ramp:g})",
+            f"the bottleneck has shut (it lets {history['nats'][-1]:.2g} nats per location "
+            f"through); lower beta (now {explainer.beta:g}) or raise ramp (now {ramp:g})",
             stacklevel=4,
         )
     return history
+
+
+def is_shut(history: Mapping[str, list[float]]) -> bool:
+    """Whether next to nothing came through over the last steps of the mask (`SHUT`)."""
+    last = history["nats"][-LAST:]
+    return bool(last) and sum(last) / len(last) < SHUT
 
 
 def _fit_critics(explainer, inserted, stream, noise, training, steps, count, hidden) -> dict:

@@ -77,9 +77,11 @@ class SeparableCritic(nn.Module):
         return self.score(u, v)
 
     def score(self, u: Tensor, v: Tensor) -> Tensor:
+        """Scores (M, N, K) of embedded local features (M, N, width) and representations (K, width)."""
         return u @ v.T
 
     def own(self, u: Tensor, v: Tensor) -> Tensor:
+        """Scores (K, N) of each sample's locations (K, N, width) beside its own z (K, width)."""
         return (u * v[:, None]).sum(-1)
 
 
@@ -103,9 +105,11 @@ class ConcatenatedCritic(nn.Module):
         return self.score(u, v)
 
     def score(self, u: Tensor, v: Tensor) -> Tensor:
+        """Scores (M, N, K) of embedded local features (M, N, hidden) and z (K, hidden)."""
         return self.last((u[:, :, None] + v).relu()).squeeze(-1)
 
     def own(self, u: Tensor, v: Tensor) -> Tensor:
+        """Scores (K, N) of each sample's locations (K, N, hidden) beside its own z (K, hidden)."""
         return self.last((u + v[:, None]).relu()).squeeze(-1)
 
 

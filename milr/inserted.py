@@ -58,18 +58,23 @@ class Inserted(nn.Module):
         return self.mask(self.standard_evidence(evidence), self.locations)
 
     def standard_evidence(self, evidence: Sequence[Tensor]) -> list[Tensor]:
+        """The layers' outputs, as they are shaped, with mean 0 and deviation 1 per channel."""
         return [self._standard(f"evidence {i}", output) for i, output in enumerate(evidence)]
 
     def inject(self, local: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
+        """`bottleneck.inject` with the moments of the local features; all (B, N, C)."""
         return bottleneck.inject(local, keep, self._mean("local"), self._std("local"), noise)
 
     def capacity(self, local: Tensor, keep: Tensor) -> Tensor:
+        """`bottleneck.capacity` with the moments of the local features; (B, N, C), nats."""
         return bottleneck.capacity(local, keep, self._mean("local"), self._std("local"))
 
     def standard_local(self, local: Tensor) -> Tensor:
+        """(..., C) with mean 0 and deviation 1 per channel: what the critics read."""
         return self._standard("local", local)
 
     def standard_z(self, z: Tensor) -> Tensor:
+        """(B, D) with mean 0 and deviation 1 per number: what the critics read."""
         return self._standard("z", z)
 
     def _standard(self, name: str, x: Tensor) -> Tensor:

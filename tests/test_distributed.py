@@ -136,6 +136,16 @@ def test_making_a_fabric_leaves_the_number_of_threads():
     assert torch.get_num_threads() == before
 
 
+def test_one_of_several_accelerators_is_the_one_that_was_named(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(distributed, "devices", lambda: ("cpu", "cuda"))
+    monkeypatch.setattr(distributed, "Fabric", lambda **given: asked.update(given))
+    distributed.make_fabric("cuda:1")
+    assert asked["accelerator"] == "cuda" and asked["devices"] == [1]
+    distributed.make_fabric("cuda")
+    assert asked["devices"] == 1
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

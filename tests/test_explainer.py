@@ -1,5 +1,6 @@
 """MILR on small models: what it learns, what it leaves alone, what it refuses."""
 
+import copy
 import hashlib
 import math
 
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from milr import MILR, NotFitted
+from milr.fitting import is_shut
 from milr.maps import BITS
 
 
@@ -159,13 +161,52 @@ def test_fitting_leaves_the_global_random_numbers_alone(convolutional):
 def test_what_is_saved_explains_the_same_after_loading(tmp_path, convolutional, explainer):
     images = torch.randn(3, 2, 4, 4)
     explainer.save(tmp_path / "modules.pt")
-    other = MILR(convolutional, "stem", "pool", ("stem", "later"), seed=3)
+    other = MILR(convolutional, "stem", "pool", ("stem", "later"), seed=99, beta=7)
     loaded = other.load(tmp_path / "modules.pt")
     assert torch.equal(loaded.explain(images).decision, explainer.explain(images).decision)
     assert loaded.history == explainer.history
+    assert (loaded.seed, loaded.beta) == (explainer.seed, explainer.beta)
     assert [p.name for p in tmp_path.iterdir()] == ["modules.pt"]
     with pytest.raises(ValueError, match="make it with the same layers"):
         MILR(convolutional, "stem", "pool").load(tmp_path / "modules.pt")
+
+
+def test_files_that_would_mean_nothing_are_refused(tmp_path, convolutional, explainer):
+    path = tmp_path / "modules.pt"
+    explainer.save(path)
+    retrained = copy.deepcopy(convolutional)
+    with torch.no_grad():
+        retrained.head.bias.add_(1e-3)
+    layers = "stem", "pool", ("stem", "later")
+    with pytest.raises(ValueError, match="a model with other weights"):
+        MILR(retrained, *layers).load(path)
+    whole = path.read_bytes()
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"weights": torch.zeros(2)}, foreign)
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.pt").write_text("not a file of torch")
+    torch.save(torch.zeros(2), tmp_path / "tensor.pt")
+    for name in ("foreign.pt", "cut.pt", "text.pt", "tensor.pt"):
+        other = MILR(convolutional, *layers)
+        with pytest.raises(ValueError, match="not a file that MILR.save wrote"):
+            other.load(tmp_path / name)
+        with pytest.raises(NotFitted):
+            other.explain(torch.randn(2, 2, 4, 4))
+
+
+def test_a_disk_that_refuses_leaves_the_file_that_was_there(tmp_path, explainer, monkeypatch):
+    path = tmp_path / "modules.pt"
+    explainer.save(path)
+    before = path.read_bytes()
+
+    def full(_, file):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        explainer.save(path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["modules.pt"]
 
 
 class FourBits(nn.Module):
@@ -279,6 +320,35 @@ def test_a_shut_bottleneck_raises_an_alarm(convolutional):
         )  # fmt: skip
 
 
+def test_what_is_shut_is_known_later(convolutional, explainer):
+    assert not explainer.shut
+    explainer = MILR(convolutional, "stem", "pool")
+    with pytest.raises(NotFitted):
+        explainer.shut  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("nats", "shut"), [([9, 9] + 5 * [0.01], True), ([0.0] * 9 + [0.9], False), ([], False)]
+)
+def test_shut_is_what_let_nothing_through_at_the_end(nats, shut):
+    assert is_shut({"nats": nats}) == shut
+
+
+def test_layers_that_do_not_put_the_images_first_are_refused(convolutional):
+    class Turned(nn.Module):
+        """Tokens (N, B, C), as torch's own transformers take them."""
+
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.z = nn.Linear(3, 4), nn.Flatten()
+
+        def forward(self, x):
+            return self.z(self.tokens(x.transpose(0, 1)).mean(0))
+
+    with pytest.raises(ValueError, match="'tokens' gives .* for 8 images; the first dimension"):
+        MILR(Turned(), "tokens", "z").features(torch.randn(8, 5, 3))
+
+
 def test_wrong_use_is_refused_with_what_to_do(convolutional, explainer):
     with pytest.raises(NotFitted, match="call fit"):
         MILR(convolutional, "stem", "pool").explain(torch.randn(2, 2, 4, 4))
@@ -288,6 +358,12 @@ def test_wrong_use_is_refused_with_what_to_do(convolutional, explainer):
         MILR(convolutional, "stem", "pool", beta=0)
     with pytest.raises(ValueError, match="critic is 'bilinear'"):
         MILR(convolutional, "stem", "pool", critic="bilinear")
+    with pytest.raises(ValueError, match="evidence is 'later'; give the names in a tuple"):
+        MILR(convolutional, "stem", "pool", "later")
+    with pytest.raises(ValueError, match="draws is 0; give 1 or more"):
+        explainer.explain(torch.randn(2, 2, 4, 4), draws=0)
+    with pytest.raises(ValueError, match="batch_size is 0; give 1 or more"):
+        explainer.total(torch.randn(2, 2, 4, 4), batch_size=0)
     with pytest.raises(ValueError, match="give images of one size"):
         explainer.explain(torch.randn(2, 2, 6, 6))
     with pytest.raises(ValueError, match="NaN or infinite features"):
@@ -329,6 +405,10 @@ def test_a_bank_or_moments_that_cannot_do_are_refused_at_once(convolutional):
         fit(bank=7)
     with pytest.raises(ValueError, match="moment_batches is 0; give 1"):
         fit(moment_batches=0)
+    with pytest.raises(ValueError, match="critic_batches is 0; give 1"):
+        fit(critic_batches=0)
+    with pytest.raises(ValueError, match="hidden is 1; give a share of z from 0 to below 1"):
+        fit(hidden=1)
 
 
 def test_a_bank_of_any_size_gives_bounds_with_an_error(convolutional):

@@ -109,6 +109,9 @@ def jobs(flags: str, profile: str) -> int:
     found = re.search(r"(?:^|\s)(?:-\w*)?j(\d*)(?=\s|$)", flags)
     if not found:
         return min(2, cores()) if profile in SHORT else 1
+    if not found.group(1) and "--jobserver" in flags:
+        # make 3.81, which macOS has, hands a -j2 on as a bare -j beside its job server.
+        return cores()
     return int(found.group(1) or 0)
 
 

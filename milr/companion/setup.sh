@@ -10,7 +10,7 @@ ready=$folder/.milr-ready
 lock=$folder.lock
 waited=
 
-suits='import sys; sys.exit(not (3, 11, 4) <= sys.version_info[:3] < (3, 14))'
+suits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
 complete='import ensurepip, venv'
 
 find_python() {
@@ -27,10 +27,10 @@ find_python() {
         echo "$incomplete can't make an environment: its venv or ensurepip is missing." >&2
         echo "On Debian and Ubuntu: apt-get install python3-venv" >&2
     elif [ -n "$given" ]; then
-        echo "PYTHON=$given is not a Python 3.11 (from 3.11.4), 3.12 or 3.13." >&2
+        echo "PYTHON=$given is not a Python 3.11, 3.12 or 3.13." >&2
     else
-        echo "No Python 3.11 (from 3.11.4), 3.12 or 3.13 was found (looked for python3, python3.13," >&2
-        echo "python3.12, python3.11). Install one, or say where: make PYTHON=/path/to/python3.12" >&2
+        echo "No Python 3.11, 3.12 or 3.13 was found (looked for python3, python3.13, python3.12," >&2
+        echo "python3.11). Install one, or say where: make PYTHON=/path/to/python3.12" >&2
     fi
     return 1
 }

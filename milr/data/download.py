@@ -18,6 +18,7 @@ from milr.paths import data_root
 ATTEMPTS = 5
 WAIT = 2.0  # seconds before the second attempt, and twice as long before each later one
 TIMEOUT = 30  # seconds without an answer or without a byte
+BUSY = (429, 500, 502, 503, 504)  # answers of a server that may do better a little later
 CHUNK = 1 << 18
 
 
@@ -37,7 +38,9 @@ def get(source: Source, root: Path | None = None) -> Path:
         return folder
     place = root if source.unpack else folder
     place.mkdir(parents=True, exist_ok=True)
-    check_space(place, source.space)
+    files = [place / file.name for file in source.files]
+    kept = sum(_size(file) + _size(_beside(file, ".part")) for file in files)
+    check_space(place, max(0, source.space - kept))
     for file in source.files:
         fetch(file.address, place / file.name, file.digest)
     if source.unpack:
@@ -57,7 +60,8 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
 
     What arrives is kept in `target`.part, and a later call goes on from there. Raises
     DownloadError if the server can't be reached, refuses, breaks off again and again, or sends
-    something of another digest (which is then set aside as `target`.wrong).
+    something of another digest (which is then set aside as `target`.wrong), and if the disk refuses
+    what arrives.
     """
     if target.exists():
         if _digest(target, digest) == digest:
@@ -78,6 +82,13 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
                     f"are kept in {part}; run this again later, and it goes on from there"
                 ) from error
             time.sleep(WAIT * 2 ** (failures - 1))
+        except requests.RequestException as error:
+            raise DownloadError(f"{address} could not be asked for: {error}") from error
+        except OSError as error:
+            raise DownloadError(
+                f"{part} could not be written ({error}). {_size(part):,} bytes are kept; make "
+                "room, and run this again: it goes on from there"
+            ) from error
     if _digest(part, digest) != digest:
         _set_aside(part, target, address, digest)
     part.rename(target)
@@ -111,6 +122,8 @@ def _receive(address: str, part: Path) -> None:
                 return
             part.unlink()
             raise requests.ConnectionError("what was kept is longer than the file")
+        if answer.status_code in BUSY:
+            raise requests.ConnectionError(f"it answers {answer.status_code} {answer.reason}")
         if not answer.ok:
             raise DownloadError(
                 f"{address} answers {answer.status_code} {answer.reason}. Try again later, or get "

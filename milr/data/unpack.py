@@ -34,6 +34,11 @@ def unpack(archive: Path, folder: Path) -> Path:
     return folder
 
 
+# Python before 3.11.4 has no filters; `refusal` alone stands at the door there.
+_FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+_REFUSED = getattr(tarfile, "FilterError", ())
+
+
 def refusal(member: tarfile.TarInfo) -> str | None:
     """Why a member must not be unpacked, or None if it may."""
     if _leaves(member.name):
@@ -56,13 +61,17 @@ def _extract(archive: Path, place: Path) -> None:
                         f"{archive} is not to be trusted: {member.name!r} in it is refused, "
                         f"because {reason}. Remove it and fetch it from its own page"
                     )
-                tar.extract(member, place, filter="data")
+                tar.extract(member, place, **_FILTER)
                 bar.update()
-    except tarfile.FilterError as error:
+    except _REFUSED as error:
         raise UnpackError(f"{archive} is not to be trusted: {error}") from error
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UnpackError(
             f"{archive} is damaged ({error}). Remove it, and fetch it again"
+        ) from error
+    except OSError as error:
+        raise UnpackError(
+            f"{archive} could not be unpacked ({error}). It is kept; make room, and run this again"
         ) from error
 
 

@@ -87,7 +87,7 @@ def methods(looked: Looked, network: InverseNetwork, steps: int, samples: int) -
         Peer("integrated gradients", "input", "label", along, **signed),
         Peer("SmoothGrad", "input", "label", gradients.smooth_grad(samples)),
         Peer("guided backpropagation", "input", "label", gradients.guided_backpropagation),
-        Peer("guided Grad-CAM", "input", "label", gradients.guided_grad_cam(last), **signed),
+        Peer("guided Grad-CAM", "input", "label", gradients.guided_grad_cam(last)),
         Peer("Grad-CAM, same layer", same, "label", gradients.grad_cam(same)),
         Peer("Grad-CAM, last layer", last, "label", gradients.grad_cam(last)),
         Peer("DeepLift", "input", "label", gradients.deep_lift, **signed),

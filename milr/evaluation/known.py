@@ -26,11 +26,13 @@ SCENE = ("background", "branch", "leaves")
 class Known(NamedTuple):
     """What a network makes of images: accuracy in episodes, and what it encodes where.
 
-    accuracy: (episodes,) between 0 and 1; maps: of the images that were asked for
+    accuracy: (episodes,) between 0 and 1; maps: of the images that were asked for; shut: whether
+    the bottleneck lets next to nothing through (`MILR.shut`)
     """
 
     accuracy: Tensor
     maps: Maps
+    shut: bool
 
 
 def look(
@@ -47,7 +49,8 @@ def look(
     stream = episodes.stream(images.targets, ways=5, shots=1, queries=6, seed=seed)
     tested = episodes.first(episode_count, stream)
     accuracy = accuracies(network, embed(network, images.images), tested)
-    return Known(accuracy, explainer.explain(normalise(images.images[asked]), draws=draws))
+    maps = explainer.explain(normalise(images.images[asked]), draws=draws)
+    return Known(accuracy, maps, explainer.shut)
 
 
 def regions(images: ImageSet, used: Sequence[str] = ()) -> dict[str, Tensor]:

@@ -139,11 +139,14 @@ def grad_cam_on_embedding(layer: str) -> Method:
 
 
 def guided_grad_cam(layer: str) -> Method:
-    """Guided backpropagation times Grad-CAM, signed. Selvaraju et al., Grad-CAM, 2017."""
+    """Largest size over colours of guided backpropagation times Grad-CAM.
+
+    Selvaraju et al., Grad-CAM, 2017. Without signs, as `guided_backpropagation` is shown.
+    """
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         explained = GuidedGradCam(Scored(model, target), taps.find_layer(model, layer))
-        return _asked(explained, images, target, interpolate_mode="bilinear").sum(1)
+        return _asked(explained, images, target, interpolate_mode="bilinear").abs().amax(1)
 
     return method
 

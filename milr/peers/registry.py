@@ -29,7 +29,7 @@ def peers(local: str = "layer1", last: str = "layer4") -> dict[str, Peer]:
         ),
         Peer("SmoothGrad", "input", "label", gradients.smooth_grad()),
         Peer("guided backpropagation", "input", "label", gradients.guided_backpropagation),
-        Peer("guided Grad-CAM", "input", "label", gradients.guided_grad_cam(last), signed=True),
+        Peer("guided Grad-CAM", "input", "label", gradients.guided_grad_cam(last)),
         Peer(f"Grad-CAM, {local}", local, "label", gradients.grad_cam(local)),
         Peer(f"Grad-CAM, {last}", last, "label", gradients.grad_cam(last)),
         Peer(

@@ -283,6 +283,11 @@ def test_the_number_of_jobs_is_read_from_makes_flags(flags, expected):
     assert reproduce.jobs(flags, "full") == expected
 
 
+def test_an_old_make_that_hides_the_number_gets_as_many_as_there_are_cores(monkeypatch):
+    monkeypatch.setattr(reproduce, "cores", lambda: 4)
+    assert reproduce.jobs(" --jobserver-fds=3,4 -j", "quick") == 4
+
+
 def test_two_at_once_in_the_short_profiles_unless_make_is_told_otherwise(monkeypatch):
     for count, expected in ((1, 1), (2, 2), (16, 2)):
         monkeypatch.setattr(reproduce, "cores", lambda count=count: count)

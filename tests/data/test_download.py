@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from milr.data import download, sources
+from milr.data import download, sources, unpack
 from milr.data.unpack import UnpackError
 
 CONTENT = bytes(range(256)) * 4000
@@ -205,6 +205,55 @@ def test_a_disk_too_small_is_said_before_anything_is_fetched(server, tmp_path):
     assert behaviour.requests == []
 
 
+def test_what_is_there_already_needs_no_more_room(server, tmp_path, monkeypatch):
+    address, behaviour = server
+    behaviour.content = packed(("Birds/images.txt", b"1 a.jpg\n"))
+    (tmp_path / "birds.tgz").write_bytes(behaviour.content)
+    asked = []
+    monkeypatch.setattr(download, "check_space", lambda folder, needed: asked.append(needed))
+    download.get(archive_source(address, behaviour.content, space=10**6), tmp_path)
+    assert asked == [10**6 - len(behaviour.content)]
+    assert names(tmp_path) == ["Birds"]
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path, monkeypatch):
+    address, behaviour = server
+    behaviour.status = 503
+
+    def calm(seconds):
+        behaviour.status = None
+
+    monkeypatch.setattr(download.time, "sleep", calm)
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT and len(behaviour.requests) == 2
+
+
+def test_a_disk_that_fills_up_is_said_and_what_came_is_kept(server, tmp_path, monkeypatch):
+    address, _ = server
+    (tmp_path / "file.part").write_bytes(CONTENT[:1000])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download, "_write", full)
+    with pytest.raises(download.DownloadError, match="No space left.*1,000 bytes are kept"):
+        download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:1000]
+
+
+def test_an_archive_that_the_disk_has_no_room_for_is_kept(server, tmp_path, monkeypatch):
+    address, behaviour = server
+    behaviour.content = packed(("Birds/images.txt", b"1 a.jpg\n"))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", full)
+    with pytest.raises(UnpackError, match="No space left.*make room"):
+        download.get(archive_source(address, behaviour.content), tmp_path)
+    assert names(tmp_path) == ["birds.tgz"]
+
+
 def archive_source(address, content, space=1):
     file = sources.File(address, "birds.tgz", "sha256:" + hashlib.sha256(content).hexdigest())
     return sources.Source(
@@ -264,8 +313,15 @@ def test_an_archive_is_unpacked_and_removed(server, tmp_path, capsys):
         ("Birds/pipe", member(tarfile.FIFOTYPE)),
     ],
 )
-def test_an_archive_that_reaches_outside_its_folder_is_refused(server, tmp_path, name, content):
+@pytest.mark.parametrize("filters", [True, False])
+def test_an_archive_that_reaches_outside_its_folder_is_refused(
+    server, tmp_path, monkeypatch, name, content, filters
+):
+    """Also by a Python whose tarfile knows no filters yet (before 3.11.4)."""
     address, behaviour = server
+    if not filters:
+        monkeypatch.setattr(unpack, "_FILTER", {})
+        monkeypatch.setattr(unpack, "_REFUSED", ())
     behaviour.content = packed(("Birds/images.txt", b"1 a.jpg\n"), (name, content))
     root = tmp_path / "root"
     with pytest.raises(UnpackError, match="not to be trusted"):
