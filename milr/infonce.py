@@ -77,7 +77,7 @@ class SeparableCritic(nn.Module):
         return self.score(u, v)
 
     def score(self, u: Tensor, v: Tensor) -> Tensor:
-        """Scores (M, N, K) of embedded local features (M, N, width) and representations (K, width)."""
+        """Scores (M, N, K) of embedded local features (M, N, width) and z (K, width)."""
         return u @ v.T
 
     def own(self, u: Tensor, v: Tensor) -> Tensor:
