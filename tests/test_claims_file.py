@@ -1,6 +1,7 @@
 """The ledger is complete, and asks for what the chapters record."""
 
 import ast
+import itertools
 import json
 import re
 
@@ -76,9 +77,12 @@ def patterns(notebook):
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
                 parts = [getattr(part, "value", None) for part in node.values]
-                for hole in ("(.*?)", "(.*)"):  # the shortest and the longest first piece
-                    made = [re.escape(even(p)) if isinstance(p, str) else hole for p in parts]
-                    templates += [re.compile("".join(made))] if set(made) != {hole} else []
+                fixed = [re.escape(even(p)) if isinstance(p, str) else "" for p in parts]
+                # The shortest first piece, the longest, and a measure of a share such as drop_20.
+                for first in ("(.*?)", "(.*)", r"([a-z]+\.\d+)") if any(fixed) else ():
+                    holes = itertools.chain([first], itertools.repeat("(.*?)"))
+                    made = [piece or next(holes) for piece in fixed]
+                    templates.append(re.compile("".join(made)))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 words.add(even(node.value))
     return words, templates
