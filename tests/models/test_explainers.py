@@ -1,14 +1,20 @@
 """Explainers of trained networks, on images that a few steps suffice for."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from milr.data.images import ImageSet, normalise
 from milr.models import explainers
+from milr.models import train as train_module
 from milr.models.explainers import Explaining, explain, parse
 from milr.models.settings import Training
+from milr.paths import ROOT
 
 TINY = Explaining(
     training=Training(
@@ -81,3 +87,22 @@ def test_the_command_line_names_the_networks_settings_and_its_own():
     assert (settings.training.steps, settings.training.seed) == (7, 2)
     assert (settings.beta, settings.seed) == (5.0, 3)
     assert settings.steps == Explaining().steps
+
+
+def test_fabric_run_trains_and_fits_what_the_notebooks_then_find(own_cache, monkeypatch):
+    words = "--network-device cpu --network-size 32 --network-per-species 12 --network-steps 2 "
+    words += "--network-ways 4 --network-per-class 2 --network-warmup 1 --network-validations 1 "
+    words += "--ways 4 --per-class 2 --steps 2 --critic-steps 2 --critic-batches 2 --bank 24"
+    launcher = [str(Path(sys.executable).with_name("fabric")), "run"]
+    started = [*launcher, "--accelerator=cpu", "--devices=2", "milr/models/explainers.py"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MILR_CACHE": str(own_cache)}
+    ended = subprocess.run(
+        [*started, *words.split()],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert ended.stdout.count("held out total") == 1
+    for module in (explainers, train_module):
+        monkeypatch.setattr(module, "_fit", lambda *_: pytest.fail("made again"))
+    _, found = explainers.explain(explainers.parse(words.split()))
+    assert len(found.history["loss"]) == 2
