@@ -9,6 +9,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+# Python before 3.11.4 has no filters; `refusal` alone stands at the door there.
+_FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+_REFUSED = getattr(tarfile, "FilterError", ())
+
 
 class UnpackError(Exception):
     """The archive is damaged or not to be trusted; the message says why and what to do."""
@@ -32,11 +36,6 @@ def unpack(archive: Path, folder: Path) -> Path:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return folder
-
-
-# Python before 3.11.4 has no filters; `refusal` alone stands at the door there.
-_FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-_REFUSED = getattr(tarfile, "FilterError", ())
 
 
 def refusal(member: tarfile.TarInfo) -> str | None:
