@@ -14,8 +14,9 @@ from sklearn.linear_model import RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from torch.nn import functional
 
-from milr import MILR
+from milr import MILR, bottleneck
 from milr.data import birds
 from milr.data.birds import Species
 from milr.data.birds.scene import compose
@@ -26,6 +27,7 @@ from milr.evaluation.interventions import Picture
 from milr.evaluation.localisation import Ratio
 from milr.evaluation.measures import exchanged
 from milr.evaluation.questions import Questions
+from milr.explainer import draw_noise
 from milr.maps import Maps, concatenate
 
 WAYS = 4  # as many as an attribute has values
@@ -165,6 +167,27 @@ def refined(one: Case, explainer: MILR, steps: int = 10) -> Maps:
             )
         )
     return concatenate(found)
+
+
+def without(explainer: MILR, images: Tensor, there: Tensor, batch_size: int = 64) -> Tensor:
+    """The model's outputs, on the CPU, with the bottleneck shut where something is, else open.
+
+    images: (B, 3, h, w), normalised; there: (B, h, w), above 0 where it is. Locations on which any
+    of it falls are shut, and those next to them, which see it as well.
+    """
+    found, outputs = explainer.state()["inserted"], []
+    generator = explainer.generator("without")
+    with explainer.frozen_model() as device, torch.no_grad():
+        mean, std = (found[f"local {name}"].to(device) for name in ("mean", "std"))
+        pairs = zip(images.split(batch_size), there.split(batch_size), strict=True)
+        for chunk, mask in pairs:
+            features = explainer.features(chunk.to(device))
+            on = functional.adaptive_max_pool2d(mask[:, None].float(), features.shape)
+            shut = functional.max_pool2d(on, 3, stride=1, padding=1).flatten(1)[..., None]
+            noise = draw_noise(features.local.shape, generator, device)
+            local = bottleneck.inject(features.local, 1 - shut.to(device), mean, std, noise)
+            outputs.append(explainer.run_with(chunk.to(device), local).cpu())
+    return torch.cat(outputs)
 
 
 def on_the_difference(inferred: Maps, refined: Maps, labels: Tensor, part: str) -> dict[str, Ratio]:

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+from milr import MILR
 from milr.data import birds
 from milr.data.images import normalise
 from milr.evaluation import cases, one_part
@@ -157,3 +159,28 @@ def test_sets_are_pooled_image_by_image():
     a = {"share": one_part.Ratio(torch.tensor([1.0, 0.0]), torch.ones(2))}
     b = {"share": one_part.Ratio(torch.tensor([1.0]), torch.ones(1))}
     assert one_part.pooled([a, b])["share"].value == pytest.approx(2 / 3)
+
+
+class Features(nn.Module):
+    """All of its local features are its output, and z."""
+
+    def __init__(self):
+        super().__init__()
+        self.local, self.z = nn.Identity(), nn.Flatten()
+
+    def forward(self, images):
+        return self.z(self.local(images))
+
+
+def test_what_is_shut_is_noise_and_all_else_as_it_was():
+    images = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    few = {"steps": 0, "critic_steps": 1, "critic_batches": 1, "moment_batches": 1, "bank": 8}
+    explainer = MILR(Features(), "local", "z", members=1)
+    explainer.fit([images], lambda *_: None, progress=False, **few)
+    there = torch.zeros(8, 16, 16)
+    there[:, 0, 1] = 1
+    found = one_part.without(explainer, images, there, batch_size=3).view(8, 3, 4, 4)
+    corner = torch.zeros(4, 4, dtype=torch.bool)
+    corner[:2, :2] = True
+    assert torch.equal(found[..., ~corner], images[..., ~corner])
+    assert (found[..., corner] != images[..., corner]).all()
