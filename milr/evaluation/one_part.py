@@ -16,18 +16,17 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
-from milr import MILR, bottleneck
+from milr import MILR
 from milr.data import birds
 from milr.data.birds import Species
 from milr.data.birds.scene import compose
 from milr.data.images import ImageSet, content_digest
-from milr.evaluation import explained, localisation
+from milr.evaluation import explained, localisation, perturbation
 from milr.evaluation.cases import Case
 from milr.evaluation.interventions import Picture
 from milr.evaluation.localisation import Ratio
 from milr.evaluation.measures import exchanged
 from milr.evaluation.questions import Questions
-from milr.explainer import draw_noise
 from milr.maps import Maps, concatenate
 
 WAYS = 4  # as many as an attribute has values
@@ -170,24 +169,18 @@ def refined(one: Case, explainer: MILR, steps: int = 10) -> Maps:
 
 
 def without(explainer: MILR, images: Tensor, there: Tensor, batch_size: int = 64) -> Tensor:
-    """The model's outputs, on the CPU, with the bottleneck shut where something is, else open.
+    """The model's outputs, on the CPU, with noise in the explained layer where something is.
 
     images: (B, 3, h, w), normalised; there: (B, h, w), above 0 where it is. Locations on which any
-    of it falls are shut, and those next to them, which see it as well.
+    of it falls are replaced, and those next to them, which see it as well.
     """
-    found, outputs = explainer.state()["inserted"], []
-    generator = explainer.generator("without")
-    with explainer.frozen_model() as device, torch.no_grad():
-        mean, std = (found[f"local {name}"].to(device) for name in ("mean", "std"))
-        pairs = zip(images.split(batch_size), there.split(batch_size), strict=True)
-        for chunk, mask in pairs:
-            features = explainer.features(chunk.to(device))
-            on = functional.adaptive_max_pool2d(mask[:, None].float(), features.shape)
-            shut = functional.max_pool2d(on, 3, stride=1, padding=1).flatten(1)[..., None]
-            noise = draw_noise(features.local.shape, generator, device)
-            local = bottleneck.inject(features.local, 1 - shut.to(device), mean, std, noise)
-            outputs.append(explainer.run_with(chunk.to(device), local).cpu())
-    return torch.cat(outputs)
+    state = explainer.state()
+    moments = tuple(state["inserted"][f"local {name}"] for name in ("mean", "std"))
+    run = perturbation.feature_noise(explainer.model, explainer.local, moments)
+    on = functional.adaptive_max_pool2d(there[:, None].float(), tuple(state["locations"]))
+    left = 1 - functional.max_pool2d(on, 3, stride=1, padding=1)[:, 0]
+    pairs = zip(images.split(batch_size), left.split(batch_size), strict=True)
+    return torch.cat([run(chunk, keep) for chunk, keep in pairs])
 
 
 def on_the_difference(inferred: Maps, refined: Maps, labels: Tensor, part: str) -> dict[str, Ratio]:
