@@ -19,6 +19,7 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from milr import fitting, readings, taps
+from milr.distributed import devices
 from milr.files import replace_file
 from milr.infonce import CRITICS
 from milr.inserted import Inserted, from_state
@@ -83,6 +84,8 @@ class MILR:
             raise ValueError(f"critic is {critic!r}; it must be one of {', '.join(CRITICS)}")
         if members < 1:
             raise ValueError(f"members is {members}; give 1 or more")
+        if device is not None and str(device).partition(":")[0] not in devices():
+            raise ValueError(f"device is {device!r}; this machine offers {', '.join(devices())}")
         self.beta, self.seed, self.device = float(beta), seed, device
         self.critic, self.members = critic, members
         self.history: dict[str, list[float]] = {}

@@ -360,6 +360,8 @@ def test_wrong_use_is_refused_with_what_to_do(convolutional, explainer):
         MILR(convolutional, "stem", "pool", critic="bilinear")
     with pytest.raises(ValueError, match="evidence is 'later'; give the names in a tuple"):
         MILR(convolutional, "stem", "pool", "later")
+    with pytest.raises(ValueError, match="device is 'gpu'; this machine offers cpu"):
+        MILR(convolutional, "stem", "pool", device="gpu")
     with pytest.raises(ValueError, match="draws is 0; give 1 or more"):
         explainer.explain(torch.randn(2, 2, 4, 4), draws=0)
     with pytest.raises(ValueError, match="batch_size is 0; give 1 or more"):
