@@ -25,6 +25,8 @@ from milr.companion.profiles import Run, add_arguments, run_of
 from milr.files import hold
 from milr.paths import ROOT
 
+STARTS = 3  # of a kernel, before a run is given up
+
 
 class OwnKernelManager(AsyncKernelManager):
     """Starts kernels of this very environment, whatever JUPYTER_PATH says."""
@@ -79,27 +81,42 @@ def execute(notebook: Path, target: Path, parameters: dict, label: str) -> None:
         at = number(cell_index)
         reached(at)
 
+    def go() -> None:
+        papermill.execute_notebook(
+            notebook,
+            target,
+            parameters,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            request_save_on_cell_execute=False,
+            autosave_cell_every=0,
+            cwd=notebook.parent,
+            kernel_manager_class=OwnKernelManager,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            on_cell_start=start,
+        )
+
     try:
         with progress.told(label, len(cells)) as reached:
-            papermill.execute_notebook(
-                notebook,
-                target,
-                parameters,
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                request_save_on_cell_execute=False,
-                autosave_cell_every=0,
-                cwd=notebook.parent,
-                kernel_manager_class=OwnKernelManager,
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-                on_cell_start=start,
-            )
+            for left in reversed(range(STARTS)):
+                try:
+                    go()
+                    break
+                except RuntimeError as error:
+                    # Kernels that start at the same moment can be told the same free port, and
+                    # then one of them dies before it has run anything.
+                    if at or isinstance(error, DeadKernelError) or not left:
+                        raise
     except PapermillExecutionError as error:
         what = f"{error.ename}: {error.evalue}"
         raise Failed(number(error.cell_index), what, "\n".join(error.traceback)) from error
     except DeadKernelError as error:
         raise Failed(at, "the kernel died (out of memory?)") from error
+    except RuntimeError as error:
+        if at:
+            raise
+        raise Failed(at, f"the kernel did not start: {error}") from error
 
 
 def identity(notebook: Path, run: Run, results: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from milr import taps
 from milr.data.episodes import batches_by_class
 from milr.data.images import ImageSet, normalise
 from milr.models.learner import episodes
@@ -20,7 +21,8 @@ LOG_SCALES = (-12.0, 8.0)  # between which the temperature is looked for
 def settle(network: nn.Module, settings: Training, images: ImageSet) -> PrototypicalNetwork:
     """The embedding of a network at any point of any training, compared as prototypes are.
 
-    network: a `PrototypicalNetwork` or `Classifier` of these settings, which stays as it is
+    network: a `PrototypicalNetwork` or `Classifier` of these settings, which stays as it is; what
+             is found is on its device
     images:  that it learned from
 
     Two things are set anew, by the same rule for all. The moments of batch norm are those of some
@@ -32,8 +34,10 @@ def settle(network: nn.Module, settings: Training, images: ImageSet) -> Prototyp
         found = PrototypicalNetwork(settings.backbone, settings.metric)
     body = {name: value for name, value in network.state_dict().items() if name[:3] != "fc."}
     found.load_state_dict(found.state_dict() | body)
+    device = taps.device_of(network)
+    found.to(device)
     drawn = batches_by_class(images.targets, settings.ways, settings.per_class, settings.seed)
-    batches = [normalise(images.images[indices]) for indices in islice(drawn, BATCHES)]
+    batches = [normalise(images.images[rows]).to(device) for rows in islice(drawn, BATCHES)]
     update_bn(batches, found)
     found.eval()
     with torch.no_grad():

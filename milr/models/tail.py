@@ -62,7 +62,7 @@ class WithLook(Learner):
 def train(
     settings: Training, images: ImageSet, looks: Tensor, share: float = WEIGHT
 ) -> tuple[PrototypicalNetwork, dict[str, list[float]]]:
-    """The network, in evaluation mode on the CPU, and its training's history, from the cache.
+    """The network, in evaluation mode on the training's device, and its history, from the cache.
 
     looks: (n, attributes) int64, of each image the values of the part's attributes, 0 to 3
     share: weight of the head's loss; with 0 it becomes the network of `milr.models.train.train`
@@ -84,7 +84,7 @@ def train(
     with torch.random.fork_rng():
         network = PrototypicalNetwork(settings.backbone, settings.metric)
     network.load_state_dict(made["network"])
-    return network.eval(), made["history"]
+    return network.eval().to(fabric.device), made["history"]
 
 
 def _fit(fabric: Fabric, settings: Training, images: ImageSet, looks: Tensor, share) -> dict:

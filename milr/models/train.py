@@ -43,7 +43,7 @@ CHECKPOINT_SECONDS = 30.0
 def train(
     settings: Training, sets: dict[str, ImageSet] | None = None
 ) -> tuple[PrototypicalNetwork, dict[str, list]]:
-    """The trained network, in evaluation mode on the CPU, and the history of its training.
+    """The trained network, in evaluation mode on the training's device, and its history.
 
     sets: the "train" and "validation" images, of different classes; as `settings` say if None.
     history: "loss" and "accuracy" (in episodes of training images) of each step and "seconds"
@@ -71,7 +71,7 @@ def train(
     with torch.random.fork_rng():
         network = PrototypicalNetwork(settings.backbone, settings.metric)
     network.load_state_dict(made["network"])
-    return network.eval(), made["history"]
+    return network.eval().to(fabric.device), made["history"]
 
 
 def _what_counts(settings: Training, fabric: Fabric) -> dict:

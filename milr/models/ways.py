@@ -77,7 +77,9 @@ class TwoViews(nn.Module):
 
 
 def train(settings: Training, way: str, images: ImageSet, keep: Sequence[int] = ()) -> Learned:
-    """A network that learned from images in one of the three ways, on the CPU, from the cache.
+    """A network that learned from images in one of the three ways, from the cache.
+
+    All of it is on the training's device.
 
     way:  "episodic" (one-shot episodes alone, without the classifier that helps in
           `milr.models.train`), "supervised" (a classifier of the classes), or "self-supervised"
@@ -100,7 +102,7 @@ def train(settings: Training, way: str, images: ImageSet, keep: Sequence[int] = 
         with torch.random.fork_rng():
             network = _network(settings, way, len(images.classes), weights=None)
         network.load_state_dict(state)
-        return network.eval()
+        return network.eval().to(fabric.device)
 
     kept = {step: network_of(state) for step, state in made["kept"].items()}
     return Learned(network_of(made["network"]), kept, made["history"])

@@ -28,8 +28,12 @@ class Literal(nn.Module):
         self, moments: Mapping[str, tuple[Tensor, Tensor]], hidden: int = 128, seed: int = 0
     ):
         super().__init__()
-        self.moments = dict(moments)
-        widths = {name: len(mean) for name, (mean, _) in self.moments.items()}
+        for name, pair in moments.items():
+            # They go where the module goes, and are told apart from what it learns.
+            for what, value in zip(("mean", "std"), pair, strict=True):
+                self.register_buffer(f"{name} {what}", value, persistent=False)
+        self._names = tuple(moments)
+        widths = {name: len(mean) for name, (mean, _) in moments.items()}
         channels, width = widths.pop("local"), widths.pop("z")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -37,7 +41,13 @@ class Literal(nn.Module):
             self.head = nn.Sequential(
                 nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * width)
             )
-        self.to(self.moments["z"][0].device)
+        self.to(moments["z"][0].device)
+
+    @property
+    def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Mean and standard deviation of each name, where the module is."""
+        buffers = dict(self.named_buffers())
+        return {name: (buffers[f"{name} mean"], buffers[f"{name} std"]) for name in self._names}
 
     def alpha(self, features) -> Tensor:
         """The paper's mask, (B, N, C): 1 keeps all, 0 nothing."""
@@ -54,7 +64,7 @@ class Literal(nn.Module):
 
     def _standard(self, name: str, x: Tensor) -> Tensor:
         shape = (-1, 1, 1) if x.dim() == 4 else (-1,)
-        mean, std = self.moments[name]
+        mean, std = self.get_buffer(f"{name} mean"), self.get_buffer(f"{name} std")
         return (x - mean.view(shape)) / std.view(shape)
 
 
@@ -113,6 +123,7 @@ def through(explainer, module: Literal, images: Tensor, batch_size: int = 64) ->
     """The model's outputs on the CPU for images (B, ...) whose local features alpha multiplies."""
     outputs = []
     with explainer.frozen_model() as device, torch.no_grad():
+        module.to(device)
         for chunk in images.split(batch_size):
             features = explainer.features(chunk.to(device))
             passed = module.alpha(features) * features.local

@@ -83,6 +83,23 @@ def test_a_kernel_that_dies_is_a_failure(checkout, capfd):
     assert not checkout.executed(checkout.first).exists()
 
 
+@pytest.mark.parametrize(("deaths", "code"), [(1, 0), (9, 1)])
+def test_a_kernel_that_does_not_start_is_started_again(checkout, capfd, monkeypatch, deaths, code):
+    whole, asked = run.papermill.execute_notebook, []
+
+    def sometimes(*arguments, **settings):
+        asked.append(arguments)
+        if len(asked) <= deaths:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return whole(*arguments, **settings)
+
+    monkeypatch.setattr(run.papermill, "execute_notebook", sometimes)
+    assert run.main([str(checkout.first), "--profile", "quick"]) == code
+    assert len(asked) == min(deaths + 1, run.STARTS)
+    if code:
+        assert "the kernel did not start: Kernel died" in capfd.readouterr().err
+
+
 def test_a_run_killed_in_the_middle_leaves_nothing_to_publish_and_the_next_goes_on(checkout):
     here = checkout.root / "here"
     cell = f"import pathlib, time\npathlib.Path({str(here)!r}).touch()\ntime.sleep(60 * limit)"

@@ -53,6 +53,12 @@ def test_the_model_and_its_hooks_are_as_before(fitted, model):
     assert torch.equal(model(images), clean)
 
 
+def test_the_moments_go_where_the_module_goes_and_are_not_among_what_it_learned(fitted):
+    module = copy.deepcopy(fitted[1]).double()
+    assert {value.dtype for pair in module.moments.values() for value in pair} == {torch.float64}
+    assert not any(name.endswith(("mean", "std")) for name in module.state_dict())
+
+
 def test_the_divergence_is_that_of_gaussians():
     mean, log_variance = torch.tensor([0.3, -1.0]), torch.tensor([0.5, -0.2])
     given = Normal(mean, (0.5 * log_variance).exp())
