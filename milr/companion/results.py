@@ -48,6 +48,17 @@ def record(
         glue(f"{key}_high", interval[1], display=False)
 
 
+def recorded(cell: dict) -> list[str]:
+    """Return the keys that an executed cell recorded, with those of the ends of intervals."""
+    outputs = (output.get("metadata", {}) for output in cell.get("outputs", ()))
+    return [output["scrapbook"]["name"] for output in outputs if "scrapbook" in output]
+
+
+def anchor(cell: dict) -> str:
+    """Return the name by which a page that links to a result finds the cell that recorded it."""
+    return f"cell-{cell['id']}"
+
+
 def _write(path: Path, key: str, one: dict) -> None:
     """Add a key to the file. A chapter has thousands: what is there is neither read nor made again.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from docutils.nodes import make_id
 from matplotlib.figure import Figure
 
 from milr.companion.claims import (
@@ -24,6 +23,7 @@ from milr.companion.claims import (
     judge,
 )
 from milr.companion.figures import STYLE
+from milr.companion.results import anchor, recorded
 
 WIDTH = 5.0  # inches; shrinks to a phone's width and stays readable
 # Okabe and Ito's colours, and a sign for those who see none of them.
@@ -111,25 +111,23 @@ def picture(tables: Mapping[str, Mapping[str, Counter]]) -> Figure:
 
 
 def places(folder: Path) -> dict[str, tuple[str, str]]:
-    """Where the chapters executed in `folder` recorded each result: its link and its section."""
+    """Where the chapters executed in `folder` recorded each result: its cell and its section."""
     found = {}
     for path in sorted((folder / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        page, title, anchor = f"{path.stem}.html", path.stem, ""
+        title = path.stem
         for cell in json.loads(path.read_text())["cells"]:
             if cell["cell_type"] == "markdown":
-                for level, heading in headings("".join(cell["source"])):
-                    title, anchor = heading, "" if level == 1 else f"#{make_id(heading)}"
-            for output in cell.get("outputs", ()):
-                if glued := output.get("metadata", {}).get("scrapbook"):
-                    found[glued["name"]] = (page + anchor, title)
+                title = [title, *headings("".join(cell["source"]))][-1]
+            for key in recorded(cell):
+                found[key] = (f"{path.stem}.html#{anchor(cell)}", title)
     return found
 
 
-def headings(markdown: str) -> list[tuple[int, str]]:
-    """Level and words of the headings of a text, outside of code."""
+def headings(markdown: str) -> list[str]:
+    """Words of the headings of a text, outside of code."""
     text = re.sub(r"^```.*?^```", "", markdown, flags=re.MULTILINE | re.DOTALL)
-    found = re.findall(r"^(#{1,4}) +(.+?) *$", text, re.MULTILINE)
-    return [(len(marks), re.sub(r"[$`*]", "", words)) for marks, words in found]
+    found = re.findall(r"^#{1,4} +(.+?) *$", text, re.MULTILINE)
+    return [re.sub(r"[$`*]", "", words) for words in found]
 
 
 def table(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from milr.companion import figures, manifest, progress
+from milr.companion import figures, manifest, progress, results
 from milr.companion.profiles import Run
 from milr.companion.run import strip_ansi
 from milr.companion.validate import is_valid
@@ -105,6 +105,7 @@ def stage(root: Path, run: Run, source: Path) -> list[str]:
         if _can_be_shown(notebook, run):
             content = json.loads(manifest.executed(notebook, run).read_text())
             _quiet(content)
+            anchor_results(content)
             figures.for_page(content, run.folder, pages)
         else:
             content = _not_run(json.loads(notebook.read_text()))
@@ -124,6 +125,18 @@ def _quiet(content: dict) -> None:
             cell["outputs"] = [
                 output for output in cell["outputs"] if output.get("name") != "stderr"
             ]
+
+
+def anchor_results(content: dict) -> None:
+    """Name the place of every cell that recorded a result: the scorecard leads to it."""
+    cells = []
+    for cell in content["cells"]:
+        if results.recorded(cell):
+            name = results.anchor(cell)
+            mark = {"cell_type": "markdown", "id": name, "metadata": {}}
+            cells.append(mark | {"source": f'<div id="{name}"></div>'})
+        cells.append(cell)
+    content["cells"] = cells
 
 
 def _not_run(content: dict) -> dict:

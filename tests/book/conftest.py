@@ -6,6 +6,7 @@
 import fcntl
 import functools
 import http.server
+import json
 import os
 import re
 import shutil
@@ -178,8 +179,10 @@ def _add_stand_ins(path: Path, wanted: dict) -> None:
         del os.environ["MILR_RESULTS"], os.environ["MILR_NOTEBOOK"]
     cells += [_glue_cell(*value.split(":")) for value in sorted(wanted[name]["values"])]
     notebook.cells += cells
-    figures.for_page(notebook, results, path.parent)
-    nbformat.write(notebook, path)
+    content = json.loads(nbformat.writes(notebook))
+    stage.anchor_results(content)
+    figures.for_page(content, results, path.parent)
+    path.write_text(json.dumps(content))
 
 
 def _figures() -> dict:

@@ -133,6 +133,20 @@ def test_what_is_wider_than_a_phone_scrolls_in_its_own_box(kind, book, visit):
     assert visited.finds("() => scrollX") == 0
 
 
+def test_a_link_to_a_result_shows_its_cell(book, visit):
+    page = f"{book.as_uri()}/notebooks/05_figures.html"
+    names = "() => [...document.querySelectorAll('div[id^=cell-]')].map(mark => mark.id)"
+    marks = visit(page).finds(names)
+    assert marks and len(marks) == len(set(marks))
+    # The page scrolls there smoothly.
+    shown = """name => {
+      const mark = document.getElementById(name), top = mark.getBoundingClientRect().top;
+      return mark.nextElementSibling.classList.contains('cell') && mark.offsetHeight === 0
+        && top >= 0 && top < innerHeight }"""
+    for name in (marks[0], marks[len(marks) // 2]):
+        visit(f"{page}#{name}").page.wait_for_function(shown, arg=name, timeout=10_000)
+
+
 def test_the_ledger_has_room_for_the_words_of_a_claim(book, visit):
     widths = """() => [...document.querySelector('.milr-ledger table').rows[1].cells]
       .concat(document.querySelector('.milr-ledger')).map(part => part.clientWidth)"""

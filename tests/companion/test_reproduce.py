@@ -235,6 +235,15 @@ def test_what_was_said_to_the_person_who_watched_is_not_on_the_page(checkout):
     assert "to stdout" in page and "to stderr" not in page
 
 
+def test_what_recorded_a_result_can_be_linked_to(checkout):
+    output = {"output_type": "display_data", "data": {}, "metadata": {"scrapbook": {"name": "a"}}}
+    quiet = {"cell_type": "code", "id": "e1", "source": "1", "outputs": []}
+    content = {"cells": [quiet, {**quiet, "id": "e2", "outputs": [output]}]}
+    stage.anchor_results(content)
+    assert [cell["id"] for cell in content["cells"]] == ["e1", "cell-e2", "e2"]
+    assert content["cells"][1]["source"] == '<div id="cell-e2"></div>'
+
+
 def test_needed_notebooks_come_along_and_first(checkout):
     chosen = reproduce.choose(checkout.root, ["b_second"])
     assert [path.stem for path in chosen] == ["a_first", "b_second"]

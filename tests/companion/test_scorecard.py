@@ -37,22 +37,27 @@ def test_counts_are_those_of_the_verdicts():
     assert scorecard.wanting(LEDGER, OWN) == ["06"]
 
 
-def test_a_result_leads_to_the_section_that_recorded_it(tmp_path):
-    def cell(kind, source, *names):
-        outputs = [{"metadata": {"scrapbook": {"name": name}}} for name in names]
-        return {"cell_type": kind, "source": source, **({"outputs": outputs} if names else {})}
+def test_a_result_leads_to_the_cell_that_recorded_it(tmp_path):
+    def cell(name, kind, source, *keys):
+        outputs = [{"metadata": {"scrapbook": {"name": key}}} for key in keys]
+        made = {"cell_type": kind, "id": name, "source": source}
+        return made | ({"outputs": outputs} if keys else {})
 
+    equation = "Words.\n\n## Equation 6: the $I(z; y)$\n\n```\n## no heading\n```\n"
     cells = [
-        cell("markdown", "# The title"),
-        cell("code", "record()", "05.early"),
-        cell("markdown", "Words.\n\n## Equation 6: the $I(z; y)$\n\n```\n## no heading\n```\n"),
-        cell("code", "record()", "05.a", "05.a_low"),
+        cell("e0", "markdown", "# The title"),
+        cell("e1", "code", "record()", "05.early"),
+        cell("e2", "markdown", equation),
+        cell("e3", "code", "record()", "05.a", "05.a_low"),
+        cell("e4", "markdown", "More words."),
+        cell("e5", "code", "record()", "05.b"),
     ]
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "05_figures.ipynb").write_text(json.dumps({"cells": cells}))
     links = scorecard.places(tmp_path)
-    assert links["05.early"] == ("05_figures.html", "The title")
-    assert links["05.a"] == ("05_figures.html#equation-6-the-i-z-y", "Equation 6: the I(z; y)")
+    assert links["05.early"] == ("05_figures.html#cell-e1", "The title")
+    assert links["05.a"] == ("05_figures.html#cell-e3", "Equation 6: the I(z; y)")
+    assert links["05.b"] == ("05_figures.html#cell-e5", "Equation 6: the I(z; y)")
 
 
 def test_the_table_shows_value_interval_status_and_link():
