@@ -1,12 +1,48 @@
-"""A made-up copy of the photographs, for the tests of the data set and of the chapters on it."""
+"""Made-up copies of the photographs, for the tests of the data sets and of the chapters on them."""
 
+import hashlib
+
+import numpy as np
 import pytest
+from torchvision import datasets
 
 
 @pytest.fixture(scope="session")
 def write_cub():
     """The function that writes such a copy: see `_write_cub`."""
     return _write_cub
+
+
+@pytest.fixture(scope="session")
+def write_stl10():
+    """The function that writes a copy of STL-10: see `_write_stl10`."""
+    return _write_stl10
+
+
+def _write_stl10(root, patch, train, test):
+    """Write noise in the binary layout of STL-10 below `root`; return the pixels (n, 3, 96, 96).
+
+    train, test: labels from 1 of the pictures, in their order; patch: what sets attributes, so that
+    torchvision knows the files
+    """
+    folder = root / datasets.STL10.base_folder
+    folder.mkdir(parents=True)
+    count = len(train) + len(test)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 3, 96, 96), np.uint8)
+    # The files hold columns first.
+    columns = pixels.transpose(0, 1, 3, 2)
+    first, last = columns[: len(train)], columns[len(train) :]
+
+    def put(name, content):
+        (folder / name).write_bytes(content)
+        return [name, hashlib.md5(content).hexdigest()]
+
+    unlabelled = put("unlabeled_X.bin", last.tobytes())
+    known = [put("train_X.bin", first.tobytes()), put("train_y.bin", bytes(train)), unlabelled]
+    patch.setattr(datasets.STL10, "train_list", known)
+    known = [put("test_X.bin", last.tobytes()), put("test_y.bin", bytes(test))]
+    patch.setattr(datasets.STL10, "test_list", known)
+    return pixels
 
 
 def _write_cub(root, species, count, part_names, bird):

@@ -32,7 +32,7 @@ CHAPTERS = {
     "03_prototypical_network": {"training": SMALL},
     "04_milr_module": {"training": SMALL},
     "05_figures": FEWER,
-    "06_classification": FEWER,
+    "06_classification": FEWER | {"photographs": True},
     "07_representation": FEWER | {"learning": SMALL},
     "09_evaluation": FEWER | QUICK | {"images": 2},
 }
@@ -64,7 +64,7 @@ def bird(species, number):
 
 
 @pytest.fixture(scope="module")
-def chapter(tmp_path_factory, write_cub):
+def chapter(tmp_path_factory, write_cub, write_stl10):
     """Run a chapter, once: what it printed, recorded and drew.
 
     All chapters have one cache, so the network is trained once.
@@ -73,7 +73,10 @@ def chapter(tmp_path_factory, write_cub):
     before = dict(os.environ)
     write_cub(place / "data", SPECIES, EACH, PARTS, bird)
     os.environ |= {f"MILR_{name.upper()}": str(place / name) for name in ("data", "build", "cache")}
-    yield functools.cache(execute)
+    with pytest.MonkeyPatch.context() as patch:
+        things = [*range(1, 11)]
+        write_stl10(place / "data", patch, 6 * things, things)
+        yield functools.cache(execute)
     # A run tells a notebook who it is through the environment.
     os.environ.clear()
     os.environ.update(before)
@@ -184,6 +187,13 @@ def test_chapter_6_knows_boxes_and_no_used_parts(chapter):
     assert found.values["06.decision.tail"] > 0 and found.values["06.decision.energy_ratio"] > 0
     assert "of a classifier of photographed species" in found.figures["patent_figure_2"]["caption"]
     assert not named(found, "06.effect.", "06.decision.defining", "06.decision.used")
+
+
+def test_chapter_6_trains_a_classifier_of_stl10_where_the_data_set_is(chapter):
+    found = chapter("06_classification")
+    assert found.values["06.photographs"] == "a classifier of STL-10"
+    # Six of its pictures, at the size of the classifier's.
+    assert found.figures["stl10_photographs"]["plotted"] == {"decision": [6, 32, 32]}
 
 
 def test_chapter_7_looks_at_the_part_locations_of_photographs(chapter):

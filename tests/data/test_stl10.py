@@ -1,41 +1,18 @@
 """STL-10 on a tiny made-up copy of the archive always; on the sample pictures where they are."""
 
-import hashlib
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision import datasets
 
 from milr.data import stl10
 from milr.paths import data_root
 
 
-def put(folder, name, content):
-    """Write a file of the archive; give torchvision's entry for it."""
-    (folder / name).write_bytes(content)
-    return [name, hashlib.md5(content).hexdigest()]
-
-
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(tmp_path, monkeypatch, write_stl10):
     """Four pictures to train on and two to test with, in the original's binary layout."""
-    folder = tmp_path / "stl10_binary"
-    folder.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 96, 96), np.uint8)
-    # The files hold columns first, and labels from 1.
-    columns = pixels.transpose(0, 1, 3, 2)
-    monkeypatch.setattr(datasets.STL10, "train_list", [
-        put(folder, "train_X.bin", columns[:4].tobytes()),
-        put(folder, "train_y.bin", bytes([1, 2, 10, 1])),
-        put(folder, "unlabeled_X.bin", columns[4:].tobytes()),
-    ])  # fmt: skip
-    monkeypatch.setattr(datasets.STL10, "test_list", [
-        put(folder, "test_X.bin", columns[4:].tobytes()),
-        put(folder, "test_y.bin", bytes([3, 4])),
-    ])  # fmt: skip
-    return tmp_path, torch.from_numpy(pixels)
+    return tmp_path, torch.from_numpy(write_stl10(tmp_path, monkeypatch, [1, 2, 10, 1], [3, 4]))
 
 
 def test_pictures_stand_upright_and_labels_count_from_0(root):
