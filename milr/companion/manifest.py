@@ -7,10 +7,10 @@ written after it. Without a manifest that agrees with everything there is no pag
 import functools
 import hashlib
 import json
-import re
 from pathlib import Path
 
 from milr.companion.profiles import Run, resolve
+from milr.data.download import UNFINISHED
 from milr.files import replace_text
 from milr.paths import ROOT, data_root
 
@@ -41,6 +41,19 @@ def reads(notebook: Path) -> list[str]:
     return json.loads(notebook.read_text())["metadata"].get("milr", {}).get("reads", [])
 
 
+def data_digest(notebook: Path, run: Run, again: bool = False) -> str:
+    """Return the digest of the data sets that a notebook uses, as far as they are there.
+
+    Those are the photographs in a run of them, and what the notebook's `milr.data` metadata names:
+    folders below the data root. again: look at them, also if this process did so before.
+    """
+    if again:
+        _files_digest.cache_clear()
+    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("data", [])
+    patterns = ["[cC][uU][bB]*"] if run.data == "cub" else []
+    return _files_digest(data_root(), (*patterns, *named))
+
+
 def executed(notebook: Path, run: Run) -> Path:
     """Where the executed notebook of a run lies."""
     return run.folder / "notebooks" / notebook.name
@@ -53,7 +66,7 @@ def ingredients(notebook: Path, run: Run, extra: dict | None = None) -> dict:
         "parameters": resolve(notebook, run, extra),
         "sources": sources_digest(),
         "lock": digest(ROOT / "requirements.lock"),
-        "data": _photographs_digest(data_root()) if run.data == "cub" else "",
+        "data": data_digest(notebook, run),
         "needs": {
             name: read(executed(notebook.with_name(f"{name}.ipynb"), run)).get("executed", "")
             for name in needs(notebook)
@@ -125,11 +138,15 @@ def _source_digest(notebook: Path) -> str:
 
 
 @functools.cache
-def _photographs_digest(root: Path) -> str:
-    """Digest of names and sizes: reading all photographs would take longer than it is worth."""
-    total = hashlib.sha256()
-    for folder in sorted(root.glob("*")):
-        if re.match("cub", folder.name, re.IGNORECASE) and folder.is_dir():
-            for path in sorted(folder.rglob("*")):
-                total.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
-    return total.hexdigest()[:32]
+def _files_digest(root: Path, patterns: tuple[str, ...]) -> str:
+    """Digest of names and sizes: reading all photographs would take longer than it is worth.
+
+    What a download has not finished does not count. Empty if there is no file.
+    """
+    lines = [
+        f"{path.relative_to(root)} {path.stat().st_size}\n"
+        for folder in sorted({folder for pattern in patterns for folder in root.glob(pattern)})
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix not in UNFINISHED
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:32] if lines else ""

@@ -5,6 +5,8 @@ import hashlib
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -13,6 +15,7 @@ from tqdm import tqdm
 
 from milr.data.sources import Source, read
 from milr.data.unpack import UnpackError, unpack
+from milr.files import hold
 from milr.paths import data_root
 
 ATTEMPTS = 5
@@ -20,6 +23,7 @@ WAIT = 2.0  # seconds before the second attempt, and twice as long before each l
 TIMEOUT = 30  # seconds without an answer or without a byte
 BUSY = (429, 500, 502, 503, 504)  # answers of a server that may do better a little later
 CHUNK = 1 << 18
+UNFINISHED = (".part", ".version", ".wrong", ".lock")  # endings of what is not the data
 
 
 class DownloadError(Exception):
@@ -37,6 +41,13 @@ def get(source: Source, root: Path | None = None) -> Path:
         print(f"{folder} is there already; remove it if it should be fetched again")
         return folder
     place = root if source.unpack else folder
+    with _alone(folder):
+        return _get(source, folder, place)
+
+
+def _get(source: Source, folder: Path, place: Path) -> Path:
+    if source.unpack and folder.exists():
+        return folder  # the one that had it in hand has fetched it
     place.mkdir(parents=True, exist_ok=True)
     files = [place / file.name for file in source.files]
     kept = sum(_size(file) + _size(_beside(file, ".part")) for file in files)
@@ -61,8 +72,13 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
     What arrives is kept in `target`.part, and a later call goes on from there. Raises
     DownloadError if the server can't be reached, refuses, breaks off again and again, or sends
     something of another digest (which is then set aside as `target`.wrong), and if the disk refuses
-    what arrives.
+    what arrives. Two that fetch the same file take turns.
     """
+    with _alone(target):
+        return _fetch(address, target, digest, attempts)
+
+
+def _fetch(address: str, target: Path, digest: str, attempts: int) -> Path:
     if target.exists():
         if _digest(target, digest) == digest:
             return target
@@ -104,6 +120,17 @@ def check_space(folder: Path, needed: int) -> None:
             f"{folder} has {free / 1e9:.2f} GB free and {needed / 1e9:.2f} GB are needed; "
             "free some, or let MILR_DATA name a folder on another disk"
         )
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Wait until no other process fetches this, or else both would add to one file."""
+    lock = target.with_name(f".{target.name}.lock")
+    with hold(lock, f"{target} is being fetched by another process; waiting for it"):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _receive(address: str, part: Path) -> None:

@@ -211,6 +211,41 @@ def test_changed_code_makes_all_pages_stale(checkout, monkeypatch):
     assert "another version of the code" in manifest.stale(checkout.first, checkout.run)
 
 
+def test_data_put_there_later_make_the_chapters_stale_that_use_them(checkout, monkeypatch):
+    data = checkout.root / "data"
+    monkeypatch.setenv("MILR_DATA", str(data))
+    (data / "things").mkdir(parents=True)
+    content = json.loads(checkout.first.read_text())
+    content["metadata"]["milr"]["data"] = ["things"]
+    checkout.first.write_text(json.dumps(content))
+
+    def why(notebook):
+        manifest.data_digest(notebook, checkout.run, again=True)
+        return manifest.stale(notebook, checkout.run)
+
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
+    (data / "things" / "half.gz.part").write_text("not yet")
+    assert why(checkout.first) == ""
+    (data / "things" / "whole.gz").write_text("a thing")
+    assert why(checkout.first) == "it was executed with another version of the data"
+    assert why(checkout.second) == ""
+
+
+def test_what_a_chapter_fetches_itself_does_not_make_it_stale(checkout, make, monkeypatch):
+    monkeypatch.setenv("MILR_DATA", str(checkout.root / "data"))
+    fetch = "import os; os.makedirs(os.environ['MILR_DATA'] + '/things', exist_ok=True)"
+    write = "open(os.environ['MILR_DATA'] + '/things/a', 'w').write('a')"
+    checkout.notebook(checkout.first, [f"{fetch}; {write}; print('done')", *3 * ["print(1)"]])
+    content = json.loads(checkout.first.read_text())
+    content["metadata"]["milr"]["data"] = ["things"]
+    checkout.first.write_text(json.dumps(content))
+    code, said = make("--only", "a_first")
+    assert code == 0, said
+    manifest.data_digest(checkout.first, checkout.run, again=True)
+    assert manifest.stale(checkout.first, checkout.run) == ""
+
+
 def test_chapters_that_were_not_run_say_so(checkout):
     pretend_executed(checkout, checkout.first)
     source = checkout.run.folder / "book-src"

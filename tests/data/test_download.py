@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -144,6 +145,23 @@ def test_a_part_that_was_whole_already_is_kept(server, tmp_path):
     download.fetch(address, tmp_path / "file", DIGEST)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert behaviour.sent == 0
+
+
+def test_two_that_fetch_one_file_take_turns(server, tmp_path, monkeypatch, capsys):
+    address, behaviour = server
+    receive, together = download._receive, threading.Event()
+
+    def slowly(*arguments):
+        together.wait(0.5)  # long enough for the other to come to the same place
+        receive(*arguments)
+
+    monkeypatch.setattr(download, "_receive", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        asked = address, tmp_path / "file", DIGEST
+        found = [pool.submit(download.fetch, *asked) for _ in range(2)]
+    assert {one.result().read_bytes() for one in found} == {CONTENT}
+    assert behaviour.sent == len(CONTENT) and [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert "being fetched by another process; waiting" in capsys.readouterr().err
 
 
 def test_a_part_longer_than_the_file_is_dropped(server, tmp_path):
