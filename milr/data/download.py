@@ -74,6 +74,9 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
     something of another digest (which is then set aside as `target`.wrong), and if the disk refuses
     what arrives. Two that fetch the same file take turns.
     """
+    # Before the lock: what is there already may lie where nobody may write.
+    if target.exists() and _digest(target, digest) == digest:
+        return target
     with _alone(target):
         return _fetch(address, target, digest, attempts)
 

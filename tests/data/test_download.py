@@ -103,6 +103,12 @@ def test_a_file_that_is_there_is_not_fetched_again(server, tmp_path):
     assert behaviour.requests == []
 
 
+def test_a_file_that_is_there_is_only_read(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(CONTENT)
+    monkeypatch.setattr(download, "hold", None)  # no lock: the folder may be read-only
+    assert download.fetch(server[0], tmp_path / "file", DIGEST) == tmp_path / "file"
+
+
 def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server, tmp_path):
     address, behaviour = server
     behaviour.break_after = [600_000, 100_000]
