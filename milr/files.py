@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Endings of what a download or a write has not finished, or of locks: no file of a data set.
+UNFINISHED = (".part", ".version", ".wrong", ".lock")
+
 
 def replace_file(path: Path, fill: Callable) -> None:
     """Write a file whole or not at all: `fill(file)` writes to a temporary, then it is renamed.

@@ -10,8 +10,7 @@ import json
 from pathlib import Path
 
 from milr.companion.profiles import Run, resolve
-from milr.data.download import UNFINISHED
-from milr.files import replace_text
+from milr.files import UNFINISHED, replace_text
 from milr.paths import ROOT, data_root
 
 # These run the notebooks and make the pages; what a notebook computes does not depend on them.

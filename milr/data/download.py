@@ -23,7 +23,6 @@ WAIT = 2.0  # seconds before the second attempt, and twice as long before each l
 TIMEOUT = 30  # seconds without an answer or without a byte
 BUSY = (429, 500, 502, 503, 504)  # answers of a server that may do better a little later
 CHUNK = 1 << 18
-UNFINISHED = (".part", ".version", ".wrong", ".lock")  # endings of what is not the data
 
 
 class DownloadError(Exception):
