@@ -275,13 +275,13 @@ class MILR:
         return self
 
     def state(self) -> dict:
-        """What was learned, as tensors, numbers and strings alone."""
-        inserted = self._fitted().to("cpu")
+        """What was learned, as tensors (on the CPU), numbers and strings alone."""
+        inserted = self._fitted()
         return {
             "made with": self._signature(),
             "locations": list(inserted.locations),
             "history": self.history,
-            "inserted": inserted.state_dict(),
+            "inserted": {name: value.cpu() for name, value in inserted.state_dict().items()},
         }
 
     def load_state(self, state: dict) -> "MILR":
@@ -294,6 +294,17 @@ class MILR:
         self._inserted = from_state(state["inserted"], state["locations"], self.critic)
         self.history = state["history"]
         return self
+
+    def around(self, model: torch.nn.Module, **changed) -> "MILR":
+        """The same fitted modules, shared and not copied, around another model of these layers.
+
+        changed: settings that differ, of `beta` and `seed`; the others are those of the modules.
+        """
+        settings = {name: getattr(self, name) for name in ("beta", "critic", "members", "seed")}
+        layers = self.local, self.representation, self.evidence
+        made = MILR(model, *layers, **settings | changed)
+        made._inserted, made.history = self._fitted(), self.history
+        return made
 
     def features(self, images: Tensor) -> Features:
         """One clean pass. Raises ValueError for no images, or features that are not finite."""
@@ -373,8 +384,13 @@ class MILR:
     def _working(self, inserted: Inserted):
         """Model (frozen) and inserted modules on the working device."""
         with self.frozen_model() as device:
+            home = taps.device_of(inserted)
             inserted.to(device)
-            yield device
+            try:
+                yield device
+            finally:
+                # As the model: many explainers, of large grids, fill a GPU with what they keep.
+                inserted.to(home)
 
     @contextmanager
     def frozen_model(self):

@@ -63,12 +63,16 @@ def fit(
     before had may come again.
     Warns if the bottleneck has shut (`MILR.shut` says so later).
     Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
-    batches, no batch for moments or critics, nothing left of z to see, a bank that is too small for
-    an error of the bounds, or a loss that is no longer finite.
+    batches, no step of the critics, no batch for them or the moments, nothing left of z to see, a
+    bank that is too small for an error of the bounds, an objective without a gradient, a fabric for
+    another device, or a loss that is no longer finite.
     """
-    for name, count in (("moment_batches", moment_batches), ("critic_batches", critic_batches)):
+    counts = {"critic_steps": critic_steps, "critic_batches": critic_batches}
+    for name, count in (counts | {"moment_batches": moment_batches}).items():
         if count < 1:
             raise ValueError(f"{name} is {count}; give 1 or more")
+    if steps < 0:
+        raise ValueError(f"steps is {steps}; give 0 (the bottleneck stays open) or more")
     if not 0 <= hidden < 1:
         raise ValueError(
             f"hidden is {hidden}; give a share of z from 0 to below 1: of what is hidden wholly "
@@ -82,6 +86,11 @@ def fit(
     stream = _stream(batches)
     with explainer.frozen_model() as device:
         fabric = fabric or make_fabric(str(device))
+        if fabric.device.type != device.type:
+            raise ValueError(
+                f"the fabric works on {fabric.device}, the explainer on {device}; make both for "
+                "one device"
+            )
         inserted = _insert(explainer, stream, moment_batches, device)
         noise = _Noise(explainer)
         training = _Training(fabric, learning_rate, progress)
@@ -138,7 +147,7 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
         passed = inserted.inject(features.local, keep, noise(features.local))
         with training.fabric.autocast():
             outputs = explainer.run_with(images, passed)
-        loss = objective(outputs, batch)
+        loss = differentiable(objective(outputs, batch))
         price = inserted.capacity(features.local, keep)
         beta = explainer.beta * min(1.0, (step + 1) / max(1.0, ramp * steps))
         training.descend(mask, optimizer, schedule, loss + beta * price.mean())
@@ -150,6 +159,17 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
             stacklevel=4,
         )
     return history
+
+
+def differentiable(loss: Tensor) -> Tensor:
+    """The objective's value. Raises ValueError if it has no gradient: the mask would not see it."""
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        raise ValueError(
+            "the objective has no gradient by the outputs, so that nothing would be worth its "
+            "price; give a loss that can be differentiated (cross-entropy, not accuracy), of "
+            "outputs that come after the explained layer"
+        )
+    return loss
 
 
 def is_shut(history: Mapping[str, list[float]]) -> bool:

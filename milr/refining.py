@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from milr.fitting import differentiable
+
 # Sigmoids that are further out than this hardly move within a few steps.
 FARTHEST = 6.0
 
@@ -40,7 +42,8 @@ def refined_keep(
         for _ in range(draws):
             noise = torch.randn(keep.shape, generator=generator).to(keep.device)
             passed = inserted.inject(features.local, keep, noise)
-            loss = loss + objective(explainer.run_with(images, passed), batch) / draws
+            wanted = differentiable(objective(explainer.run_with(images, passed), batch))
+            loss = loss + wanted / draws
         (logits.grad,) = torch.autograd.grad(loss, logits)
         optimizer.step()
     return logits.detach().sigmoid()

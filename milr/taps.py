@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from milr.maps import MIDDLE
 
@@ -17,6 +18,7 @@ _CHANGING = (
     nn.modules.batchnorm._NormBase,
     nn.modules.dropout._DropoutNd,
     nn.utils.parametrizations._SpectralNorm,
+    StochasticDepth,
 )
 
 

@@ -268,6 +268,10 @@ X, Z = pairs(300)
         (X, Z, {"method": "vib", "channel": lambda x, z: z[:3, 0]}, r"\(3,\) for 90 pairs"),
         (X, Z, {"steps": 0}, "steps is 0; it must be at least 1"),
         (X, Z, {"folds": 0}, "folds is 0"),
+        (X, Z, {"folds": len(X)}, "hold 1 out at a time, and 8 are needed"),
+        (X, Z, {"negatives": 1}, "negatives is 1; give 2 or more"),
+        (X, Z, {"method": "ksg", "neighbours": 0}, "neighbours is 0"),
+        (X, Z, {"method": "ksg", "neighbours": len(X)}, "give 1 or more, and fewer than samples"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_refused_with_what_to_do(x, z, settings, said):

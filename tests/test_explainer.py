@@ -372,6 +372,18 @@ def test_wrong_use_is_refused_with_what_to_do(convolutional, explainer):
         explainer.explain(torch.full((2, 2, 4, 4), torch.nan))
 
 
+def test_an_objective_that_nothing_can_be_learned_from_is_refused(convolutional, explainer):
+    images = torch.randn(3, 2, 4, 4)
+
+    def wrong(outputs, batch):
+        return (outputs.argmax(1) != 0).float().mean()
+
+    with pytest.raises(ValueError, match="the objective has no gradient.*not accuracy"):
+        MILR(convolutional, "stem", "pool").fit(list(batches((2, 4, 4))), wrong, **FAST)
+    with pytest.raises(ValueError, match="the objective has no gradient"):
+        explainer.refine(images, wrong)
+
+
 def test_batches_that_cannot_work_are_refused(convolutional):
     def fit(data, **settings):
         return MILR(convolutional, "stem", "pool").fit(data, cross_entropy, **{**FAST, **settings})

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
+from torchvision.ops import StochasticDepth
 
 from milr import taps
 
@@ -87,6 +88,7 @@ def test_a_layer_whose_output_is_no_tensor_is_refused(model):
     [
         nn.BatchNorm1d(3),
         nn.Dropout(0.5),
+        StochasticDepth(0.5, "row"),
         nn.InstanceNorm1d(3, track_running_stats=True),
         nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)),
     ],

@@ -40,17 +40,26 @@ def reads(notebook: Path) -> list[str]:
     return json.loads(notebook.read_text())["metadata"].get("milr", {}).get("reads", [])
 
 
-def data_digest(notebook: Path, run: Run, again: bool = False) -> str:
+def data_digest(notebook: Path, run: Run) -> str:
     """Return the digest of the data sets that a notebook uses, as far as they are there.
 
     Those are the photographs in a run of them, and what the notebook's `milr.data` metadata names:
-    folders below the data root. again: look at them, also if this process did so before.
+    folders below the data root.
     """
-    if again:
-        _files_digest.cache_clear()
     named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("data", [])
     patterns = ["[cC][uU][bB]*"] if run.data == "cub" else []
     return _files_digest(data_root(), (*patterns, *named))
+
+
+def fetched_digest(notebook: Path) -> str:
+    """Return the digest of what a notebook fetches if need be: its `milr.fetches` metadata."""
+    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("fetches", [])
+    return _files_digest(data_root(), tuple(named))
+
+
+def look_again() -> None:
+    """Forget what the data sets looked like: another process may have added to them."""
+    _files_digest.cache_clear()
 
 
 def executed(notebook: Path, run: Run) -> Path:
@@ -66,6 +75,7 @@ def ingredients(notebook: Path, run: Run, extra: dict | None = None) -> dict:
         "sources": sources_digest(),
         "lock": digest(ROOT / "requirements.lock"),
         "data": data_digest(notebook, run),
+        "fetched": fetched_digest(notebook),
         "needs": {
             name: read(executed(notebook.with_name(f"{name}.ipynb"), run)).get("executed", "")
             for name in needs(notebook)
@@ -98,7 +108,7 @@ def stale(notebook: Path, run: Run) -> str:
     now = json.loads(json.dumps(ingredients(notebook, run)))
     then = note["ingredients"]
     words = {"notebook": "the notebook", "sources": "the code", "needs": "a notebook that it uses",
-             "reads": "a file that it reads"}  # fmt: skip
+             "reads": "a file that it reads", "fetched": "the data"}  # fmt: skip
     differing = [words.get(key, f"the {key}") for key in now if now[key] != then.get(key)]
     return f"it was executed with another version of {', '.join(differing)}" if differing else ""
 

@@ -139,6 +139,7 @@ def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:
             manifest.executed(notebook, run).with_suffix(".valid").unlink(missing_ok=True)
     if step != "book":
         code = _make(chosen, run)
+        manifest.look_again()
         if code:
             print(table(chosen, run, before), file=sys.stderr)
             print("The book was not built.", file=sys.stderr)

@@ -145,8 +145,9 @@ def _run(notebook: Path, run: Run, made_of: dict, target: Path, label: str) -> i
     try:
         execute(notebook, unfinished, made_of["parameters"], label)
         os.replace(unfinished, target)
-        # A notebook may fetch what it lacks: it was then made from that.
-        made_of["data"] = manifest.data_digest(notebook, run, again=True)
+        # What it fetched is what it was made from. (What came from elsewhere meanwhile is not.)
+        manifest.look_again()
+        made_of["fetched"] = manifest.fetched_digest(notebook)
         manifest.write(target, made_of, time.monotonic() - start)
     except Failed as error:
         print(error.trace, file=sys.stderr)

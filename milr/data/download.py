@@ -40,6 +40,11 @@ def get(source: Source, root: Path | None = None) -> Path:
         print(f"{folder} is there already; remove it if it should be fetched again")
         return folder
     place = root if source.unpack else folder
+    if not source.unpack and all(
+        _is_whole(folder / file.name, file.digest) for file in source.files
+    ):
+        print(f"{folder} is there already, and whole")
+        return folder
     with _alone(folder):
         return _get(source, folder, place)
 
@@ -74,7 +79,7 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
     what arrives. Two that fetch the same file take turns.
     """
     # Before the lock: what is there already may lie where nobody may write.
-    if target.exists() and _digest(target, digest) == digest:
+    if _is_whole(target, digest):
         return target
     with _alone(target):
         return _fetch(address, target, digest, attempts)
@@ -127,12 +132,10 @@ def check_space(folder: Path, needed: int) -> None:
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
     """Wait until no other process fetches this, or else both would add to one file."""
+    # The lock stays: one that is taken away while others wait for it would let two in at once.
     lock = target.with_name(f".{target.name}.lock")
     with hold(lock, f"{target} is being fetched by another process; waiting for it"):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+        yield
 
 
 def _receive(address: str, part: Path) -> None:
@@ -199,6 +202,10 @@ def _digest(path: Path, like: str) -> str:
     kind = like.partition(":")[0]
     with path.open("rb") as file:
         return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    return path.exists() and _digest(path, digest) == digest
 
 
 def _size(path: Path) -> int:

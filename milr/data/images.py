@@ -92,7 +92,16 @@ class ImageSet:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Images (..., 3, H, W) of uint8 as float32, (x / 255 - MEAN) / STD per colour channel."""
+    """Images (..., 3, H, W) of uint8 as float32, (x / 255 - MEAN) / STD per colour channel.
+
+    Raises ValueError for numbers of another type (0 to 1, say, or normalised already), and for
+    images without three channels.
+    """
+    if images.dtype != torch.uint8 or images.dim() < 3 or images.shape[-3] != 3:
+        raise ValueError(
+            f"images are {tuple(images.shape)} of {images.dtype}; give (..., 3, H, W) of "
+            "torch.uint8, 0 to 255"
+        )
     mean = torch.tensor(MEAN, device=images.device)[:, None, None]
     std = torch.tensor(STD, device=images.device)[:, None, None]
     return (images.float() / 255 - mean) / std

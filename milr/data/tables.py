@@ -108,11 +108,20 @@ def checked(name: str, features, labels, columns: Sequence[str], classes: Sequen
 
 
 def split(table: Table, seed: int, share: float = 0.6) -> Split:
-    """Rows to learn from (`share` of them, of each class alike) and rows to test on."""
+    """Rows to learn from (`share` of them, of each class alike) and rows to test on.
+
+    Raises ValueError if a feature is constant in the rows to learn from.
+    """
     train, test = train_test_split(
         np.arange(len(table.labels)), train_size=share, random_state=seed, stratify=table.labels
     )
     learned = table.features[train]
+    constant = np.flatnonzero(np.ptp(learned, axis=0) == 0)
+    if len(constant):
+        raise ValueError(
+            f"{table.name}: feature {table.columns[constant[0]]!r} is constant in the rows to "
+            "learn from, so nothing can be learned of it; leave it out, or take another seed"
+        )
     features = (table.features - learned.mean(0)) / learned.std(0)
     return Split(table, features.astype(np.float32), np.sort(train), np.sort(test))
 

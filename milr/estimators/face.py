@@ -84,11 +84,12 @@ def estimate_many(
     one for each pair. "seconds" of a trace are the pair's share of the training and its reading.
     """
     door.known(critic, CRITICS, "critic")
-    _check_settings(settings, methods, channels, folds)
+    _check_settings(settings, methods, channels, folds, negatives)
     pairs = [door.checked(x, z, m, settings.batch) for x, z in pairs for m in methods[:1]]
     for method in methods[1:]:
         for x, z in pairs:
             door.checked(x, z, method, settings.batch)
+    _check_counts(len(pairs[0][0]), methods, folds, neighbours)
     work = _Work(pairs, settings, critic, folds)
     found = {}
     for method in methods:
@@ -194,7 +195,22 @@ def _by_channel(pair, channel: Callable, method: str, seed: int) -> Estimate:
     return Estimate(value, error, UPPER, trace)
 
 
-def _check_settings(settings: Settings, methods: Sequence[str], channels, folds: int) -> None:
+def _check_counts(n: int, methods: Sequence[str], folds: int, neighbours: int) -> None:
+    if "ksg" in methods and not 1 <= neighbours < n:
+        raise ValueError(
+            f"neighbours is {neighbours} and there are {n} samples; give 1 or more, and fewer than "
+            "samples (3 is usual)"
+        )
+    if folds > 1 and any(TRAINED[m] for m in methods) and n // folds < door.LEAST:
+        raise ValueError(
+            f"{folds} folds of {n} samples hold {n // folds} out at a time, and {door.LEAST} are "
+            f"needed for a value with an error; give at most {n // door.LEAST} folds"
+        )
+
+
+def _check_settings(
+    settings: Settings, methods: Sequence[str], channels, folds: int, negatives: int | None
+) -> None:
     for method in methods:
         door.known(method, METHODS, "method")
     for name in ("steps", "batch", "patience"):
@@ -202,6 +218,11 @@ def _check_settings(settings: Settings, methods: Sequence[str], channels, folds:
             raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
     if folds < 1:
         raise ValueError(f"folds is {folds}; give 1 to hold a part out, or 2 and more")
+    if negatives is not None and negatives < 2:
+        raise ValueError(
+            f"negatives is {negatives}; give 2 or more samples for a group, or None for all that "
+            "are held out"
+        )
     if "vib" in methods and channels is None:
         raise ValueError(
             "method 'vib' bounds the information of a known channel; give channel=, a function of "

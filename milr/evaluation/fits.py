@@ -9,6 +9,7 @@ from milr import MILR, taps
 from milr.cache import cached
 from milr.data.episodes import batches_by_class
 from milr.data.images import ImageSet, content_digest, normalise
+from milr.distributed import make_fabric
 from milr.models import learner
 from milr.models.explainers import SOURCES as FITTED_BY
 from milr.models.explainers import Explaining
@@ -85,7 +86,9 @@ def seconds_of_fitting(
 ) -> float:
     """How long an explainer takes to fit: a share of all its steps is made and timed.
 
-    The time is divided by the share, since its budget is in steps, and a step is like any other.
+    As `milr.models.explainers` fits it, in its precision. The time is divided by the share, since
+    its budget is in steps, and a step is like any other; what is done once counts for a little too
+    much by that.
     """
     names = ("beta", "critic", "members", "seed")
     layers = settings.local, settings.representation, settings.evidence
@@ -105,6 +108,7 @@ def seconds_of_fitting(
         hidden=settings.hidden,
         bank=part(settings.bank, 2 * settings.ways * settings.per_class),
         progress=False,
+        fabric=make_fabric(str(taps.device_of(network)), precision=settings.training.precision),
     )
     return (time.perf_counter() - start) / share
 

@@ -86,7 +86,7 @@ def explain(
     fabric = distributed.make_fabric(
         settings.training.device, settings.training.processes, settings.training.precision
     )
-    explainer.device = fabric.device.type
+    explainer.device = str(fabric.device)
     # By the kind of device, not by how it was asked for: "auto" finds what "cpu" made.
     config = asdict(settings) | {"device": fabric.device.type}
     config["training"] |= {"device": fabric.device.type, "processes": None}

@@ -42,7 +42,7 @@ def explain(network: nn.Module, settings: Explaining, images: ImageSet, decision
     explainer = MILR(network, *layers, **how)
     training = settings.training
     fabric = distributed.make_fabric(training.device, precision=training.precision)
-    explainer.device = fabric.device.type
+    explainer.device = str(fabric.device)
     config = asdict(settings) | {"device": fabric.device.type, "decision": decision}
     config["training"] |= {"device": fabric.device.type, "processes": None}
     state = cached(

@@ -105,7 +105,7 @@ def fit(
             passed = alpha * features.local
             with fabric.autocast():
                 outputs = explainer.run_with(images, passed)
-            loss = objective(outputs.float(), batch)
+            loss = objective(outputs.float(), images)
             some = torch.randperm(passed.shape[1], generator=generator)[:locations]
             mean, log_variance = module.gaussian(passed[:, some.to(device)])
             price = divergence(mean, log_variance).mean()

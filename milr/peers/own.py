@@ -54,9 +54,13 @@ def refined(
             return -target(outputs).mean()
 
         asked = on(explainer, model)
-        numbers = (images, *target.context, *model.state_dict().values())
+
+        def question() -> tuple:
+            numbers = content_digest(images, *target.context, *model.state_dict().values())
+            return explainer, target.score, tuple(settings.items()), numbers
+
         keep = _mask_of(
-            (explainer, target.score, tuple(settings.items()), content_digest(*numbers)),
+            question,
             lambda: asked.refine_keep(images, objective, **settings),
         )
         draws = settings.get("draws", 4)
@@ -110,13 +114,14 @@ def masks_kept() -> Iterator[None]:
         _MASKS.reset(token)
 
 
-def _mask_of(question: tuple, make: Callable[[], Tensor]) -> Tensor:
+def _mask_of(question: Callable[[], tuple], make: Callable[[], Tensor]) -> Tensor:
     found = _MASKS.get()
     if found is None:
         return make()
-    if question not in found:
-        found[question] = make()
-    return found[question]
+    asked = question()
+    if asked not in found:
+        found[asked] = make()
+    return found[asked]
 
 
 def _name(mask: str, kind: str, reading: str) -> str:
@@ -132,6 +137,4 @@ def _is_signed(kind: str, reading: str) -> bool:
 
 def on(explainer: MILR, model: nn.Module, **changed) -> MILR:
     """The modules that an explainer has fitted, around a model, with some settings changed."""
-    settings = {name: getattr(explainer, name) for name in ("beta", "critic", "members", "seed")}
-    layers = explainer.local, explainer.representation, explainer.evidence
-    return MILR(model, *layers, **settings | changed).load_state(explainer.state())
+    return explainer.around(model, **changed)

@@ -38,7 +38,7 @@ def moments(model: nn.Module, layer: str, batches: Iterable[Tensor]) -> Moments:
     with taps.frozen(model):
         for images in batches:
             local = outputs_of(model, images.to(device), (layer,))[0]
-            columns.append(taps.as_locations(local, layer).flatten(0, 1).double().cpu())
+            columns.append(taps.as_locations(local, layer).flatten(0, 1).cpu().double())
     variance, mean = torch.var_mean(torch.cat(columns), dim=0, correction=0)
     std = variance.sqrt()
     # A channel that is dead in these images must not cost infinitely much in the next.
@@ -176,7 +176,7 @@ def fit_readout(
             passed = bottleneck.inject(local, keep, mean, std, noise)
             with fabric.autocast():
                 decided = _run_with(model, layer, images, passed)
-            loss = objective(decided.float(), batch)
+            loss = objective(decided.float(), images)
             price = bottleneck.capacity(local, keep, mean, std)
             optimizer.zero_grad(set_to_none=True)
             now = beta * min(1.0, (step + 1) / max(1.0, ramp * steps))

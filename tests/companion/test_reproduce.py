@@ -4,13 +4,14 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 
-from milr.companion import manifest, reproduce, stage
+from milr.companion import manifest, reproduce, run, stage
 from milr.companion.profiles import Run
 from milr.files import hold
 from milr.paths import ROOT
@@ -220,7 +221,7 @@ def test_data_put_there_later_make_the_chapters_stale_that_use_them(checkout, mo
     checkout.first.write_text(json.dumps(content))
 
     def why(notebook):
-        manifest.data_digest(notebook, checkout.run, again=True)
+        manifest.look_again()
         return manifest.stale(notebook, checkout.run)
 
     for path in (checkout.first, checkout.second):
@@ -238,12 +239,28 @@ def test_what_a_chapter_fetches_itself_does_not_make_it_stale(checkout, make, mo
     write = "open(os.environ['MILR_DATA'] + '/things/a', 'w').write('a')"
     checkout.notebook(checkout.first, [f"{fetch}; {write}; print('done')", *3 * ["print(1)"]])
     content = json.loads(checkout.first.read_text())
-    content["metadata"]["milr"]["data"] = ["things"]
+    content["metadata"]["milr"]["fetches"] = ["things"]
     checkout.first.write_text(json.dumps(content))
-    code, said = make("--only", "a_first")
-    assert code == 0, said
-    manifest.data_digest(checkout.first, checkout.run, again=True)
-    assert manifest.stale(checkout.first, checkout.run) == ""
+    for _ in range(2):
+        code, said = make("--only", "a_first")
+        assert code == 0, said
+        assert manifest.stale(checkout.first, checkout.run) == ""
+        shutil.rmtree(checkout.root / "data")
+        manifest.look_again()  # as a new process does
+
+
+def test_data_that_come_while_a_chapter_runs_are_none_that_it_was_made_from(checkout):
+    (checkout.root / "data").mkdir()
+    content = json.loads(checkout.first.read_text())
+    content["metadata"]["milr"]["data"] = ["things"]
+    content["cells"][2]["source"] = "import pathlib; pathlib.Path('../data/things').mkdir()"
+    content["cells"][3]["source"] = "pathlib.Path('../data/things/a').write_text('a')"
+    checkout.first.write_text(json.dumps(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MILR_DATA", str(checkout.root / "data"))
+        manifest.look_again()
+        assert run.main([str(checkout.first), "--profile", "quick"]) == 0
+        assert "the data" in manifest.stale(checkout.first, checkout.run)
 
 
 def test_chapters_that_were_not_run_say_so(checkout):

@@ -68,6 +68,14 @@ def test_normalised_values_follow_imagenet(images):
     assert torch.equal(denormalise(normalise(images)), images)
 
 
+@pytest.mark.parametrize(
+    "wrong", [torch.rand(2, 3, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.uint8)]
+)
+def test_what_normalising_would_make_nonsense_of_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"give \(..., 3, H, W\) of torch.uint8, 0 to 255"):
+        normalise(wrong)
+
+
 def test_augmented_views_differ_by_image_and_repeat_with_the_seed(images):
     same = images[:1].expand(40, -1, -1, -1)
     first = augment(same, torch.Generator().manual_seed(1))

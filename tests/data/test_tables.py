@@ -1,5 +1,6 @@
 import hashlib
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -105,6 +106,21 @@ def test_a_table_that_cannot_be_learned_from_is_refused(features, labels, messag
 
 def test_whole_numbers_may_be_written_as_floats():
     assert tables.checked("small", GOOD[0], [0.0, 1.0, 0.0], "ab", "nm").labels.dtype == np.int64
+
+
+def test_a_feature_that_is_constant_where_it_is_learned_from_is_refused():
+    numbers = np.stack([np.arange(40.0), np.eye(40)[0]], axis=1)
+    table = tables.checked("rare", numbers, np.arange(40) % 2, ("a", "b"), ("no", "yes"))
+    train = [seed for seed in range(9) if 0 not in first_rows(table, seed)]
+    assert train
+    with pytest.raises(ValueError, match="feature 'b' is constant in the rows to learn from"):
+        tables.split(table, train[0])
+
+
+def first_rows(table, seed):
+    """The rows to learn from, of the same table without the rare feature."""
+    changed = replace(table, features=table.features[:, :1])
+    return tables.split(changed, seed).train
 
 
 def test_a_split_is_standardised_by_the_rows_to_learn_from():

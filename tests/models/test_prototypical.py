@@ -102,7 +102,7 @@ def test_evaluation_leaves_modes_and_statistics_as_they_were(network):
 
 def test_evaluation_leaves_the_mode_when_it_fails(network):
     network.train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="give .* of torch.uint8"):
         embed(network, torch.zeros(1, 2, 32, 32, dtype=torch.uint8))
     assert network.training
 

@@ -49,6 +49,14 @@ def test_a_model_with_other_parameters_gets_other_maps(fitted):
     assert torch.equal(peer.maps(fitted.model, IMAGES, target()), before)
 
 
+def test_asking_copies_nothing_that_was_fitted(fitted):
+    model = copy.deepcopy(fitted.model)
+    asked = own.on(fitted, model, beta=7.0)
+    assert asked.model is model and asked.beta == 7.0 and fitted.beta != 7.0
+    known = [value.data_ptr() for value in fitted.state()["inserted"].values()]
+    assert [value.data_ptr() for value in asked.state()["inserted"].values()] == known
+
+
 @pytest.mark.parametrize("kind", ["total", "decision", "redundant"])
 def test_the_surprise_has_a_row_of_its_own_and_no_sign_but_in_a_difference(fitted, kind):
     peer = own.amortised(fitted, kind, "surprise")

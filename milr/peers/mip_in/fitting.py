@@ -89,8 +89,8 @@ def explained(
     for layer in reversed(network.layers):
         wanted = features[layer.stage.key]
         made = layer(signal, features, gate)
-        spread = (wanted - wanted.mean(0)).square().flatten(1).sum(1).double()
-        error = (wanted - made).square().flatten(1).sum(1).double()
+        spread = (wanted - wanted.mean(0)).square().flatten(1).sum(1).cpu().double()
+        error = (wanted - made).square().flatten(1).sum(1).cpu().double()
         found[layer.stage.name] = (spread - error, spread)
         signal = made * gate(wanted) if layer.stage.gated else made
     return dict(reversed(found.items()))
