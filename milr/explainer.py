@@ -295,14 +295,15 @@ class MILR:
         self.history = state["history"]
         return self
 
-    def around(self, model: torch.nn.Module, **changed) -> "MILR":
+    def around(self, model: torch.nn.Module, beta: float | None = None) -> "MILR":
         """The same fitted modules, shared and not copied, around another model of these layers.
 
-        changed: settings that differ, of `beta` and `seed`; the others are those of the modules.
+        It works where that model is. beta: of later refining; this explainer's if None. Raises
+        NotFitted before `fit`, ValueError for a model without these layers.
         """
-        settings = {name: getattr(self, name) for name in ("beta", "critic", "members", "seed")}
+        settings = {name: getattr(self, name) for name in ("critic", "members", "seed")}
         layers = self.local, self.representation, self.evidence
-        made = MILR(model, *layers, **settings | changed)
+        made = MILR(model, *layers, beta=self.beta if beta is None else beta, **settings)
         made._inserted, made.history = self._fitted(), self.history
         return made
 

@@ -61,7 +61,7 @@ def test_a_model_on_the_cpu_is_explained_on_the_gpu_and_comes_back_as_it_was():
         assert value.device.type == "cpu" and torch.equal(value, before[name])
     for kind in ("total", "decision", "redundant", "capacity"):
         found, known = getattr(there, kind), getattr(here, kind)
-        assert found.device.type == "cpu"  # and so is what was inserted: many fill a GPU
+        assert found.device.type == "cpu"
         assert torch.allclose(found, known, atol=1e-3), kind
 
 
@@ -75,6 +75,13 @@ def test_what_was_fitted_on_the_gpu_is_loaded_and_explains_the_same_on_the_cpu(t
     one, other = (e.explain(images, reading=reading) for e in (there, here))
     for kind in ("total", "decision", "redundant", "capacity"):
         assert torch.allclose(getattr(one, kind), getattr(other, kind), atol=1e-3), kind
+
+
+def test_what_lay_on_the_cpu_goes_back_there():
+    """Or else what many explainers keep, of large grids, would fill the GPU."""
+    loaded = MILR(model(), "1", "5", ("1", "3"), device="cuda").load_state(fitted(model()).state())
+    loaded.explain(batches()[0])
+    assert {value.device.type for value in loaded._inserted.state_dict().values()} == {"cpu"}
 
 
 def test_refining_and_passing_work_there():

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from milr.companion import manifest, progress
+from milr.companion import manifest, progress, results
 from milr.companion.profiles import Run, add_arguments, run_of
 from milr.companion.run import identity
 from milr.files import replace_text
@@ -35,8 +35,7 @@ def problems(notebook: dict) -> list[str]:
             found.append(f"code cell {number} was executed as number {cell['execution_count']}")
         if any(output["output_type"] == "error" for output in cell["outputs"]):
             found.append(f"code cell {number} ended in an error")
-    glued = [output["metadata"]["scrapbook"]["name"] for cell in cells for output in cell["outputs"]
-             if "scrapbook" in output.get("metadata", {})]  # fmt: skip
+    glued = [key for cell in cells for key in results.recorded(cell)]
     for key, times in Counter(glued).items():
         if times > 1:
             found.append(f"result {key} is recorded {times} times; a page has room for one")

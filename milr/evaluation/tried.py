@@ -67,7 +67,7 @@ def ways(explainer: MILR) -> dict[str, Peer]:
         found[name] = own.refined(explainer, reading="surprise", steps=steps)
     for price in PRICES:
         name = f"refined surprise, price times {price:.2g}"
-        priced = own.on(explainer, explainer.model, beta=price * explainer.beta)
+        priced = explainer.around(explainer.model, beta=price * explainer.beta)
         found[name] = own.refined(priced, reading="surprise")
     return _told_apart(found, explainer)
 

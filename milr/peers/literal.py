@@ -64,7 +64,7 @@ class Literal(nn.Module):
 
     def _standard(self, name: str, x: Tensor) -> Tensor:
         shape = (-1, 1, 1) if x.dim() == 4 else (-1,)
-        mean, std = self.get_buffer(f"{name} mean"), self.get_buffer(f"{name} std")
+        mean, std = self.moments[name]
         return (x - mean.view(shape)) / std.view(shape)
 
 

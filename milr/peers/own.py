@@ -30,7 +30,7 @@ def amortised(explainer: MILR, kind: str = "decision", reading: str = "pointwise
     name = _name("", kind, reading)
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        asked = on(explainer, model)
+        asked = explainer.around(model)
         if kind == "total":
             return asked.total(images, reading=reading)
         return getattr(asked.explain(images, reading=reading), kind)
@@ -53,7 +53,7 @@ def refined(
         def objective(outputs: Tensor, batch: Tensor) -> Tensor:
             return -target(outputs).mean()
 
-        asked = on(explainer, model)
+        asked = explainer.around(model)
 
         def question() -> tuple:
             numbers = content_digest(images, *target.context, *model.state_dict().values())
@@ -87,7 +87,7 @@ def shared(
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         size = tuple(images.shape[-2:])
         found = resize(peer.method(model, images, target).cpu(), size, offset)
-        finer = on(explainer, model).total(images, reading="surprise")
+        finer = explainer.around(model).total(images, reading="surprise")
         return maps.shared(found, resize(finer, size, explainer.offset), width, power)
 
     made = replace(peer, layer="input", method=method)
@@ -133,8 +133,3 @@ def _name(mask: str, kind: str, reading: str) -> str:
 
 def _is_signed(kind: str, reading: str) -> bool:
     return kind == "redundant" or (kind != "capacity" and reading == "pointwise")
-
-
-def on(explainer: MILR, model: nn.Module, **changed) -> MILR:
-    """The modules that an explainer has fitted, around a model, with some settings changed."""
-    return explainer.around(model, **changed)

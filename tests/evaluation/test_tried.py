@@ -11,7 +11,7 @@ from milr.evaluation.cases import Case
 from milr.evaluation.questions import ask
 from milr.maps import shared
 from milr.models.explainers import Explaining
-from milr.peers import own, targets
+from milr.peers import targets
 
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(7))
 TARGET = targets.class_log_probability(torch.tensor([0, 1, 2]))
@@ -52,7 +52,7 @@ def test_smoothing_spreads_a_map_and_adds_little_to_it(ways):
 def test_a_higher_price_lets_less_through():
     explainer = fitted()
     kept = [
-        own.on(explainer, explainer.model, beta=factor * explainer.beta)
+        explainer.around(explainer.model, beta=factor * explainer.beta)
         .refine(IMAGES, lambda outputs, _: -TARGET(outputs).mean(), steps=20)
         .capacity.mean()
         for factor in (0.1, 1, 10)

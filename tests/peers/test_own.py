@@ -51,7 +51,7 @@ def test_a_model_with_other_parameters_gets_other_maps(fitted):
 
 def test_asking_copies_nothing_that_was_fitted(fitted):
     model = copy.deepcopy(fitted.model)
-    asked = own.on(fitted, model, beta=7.0)
+    asked = fitted.around(model, beta=7.0)
     assert asked.model is model and asked.beta == 7.0 and fitted.beta != 7.0
     known = [value.data_ptr() for value in fitted.state()["inserted"].values()]
     assert [value.data_ptr() for value in asked.state()["inserted"].values()] == known
