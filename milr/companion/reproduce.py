@@ -33,6 +33,8 @@ def main(words: list[str] | None = None) -> int:
         for notebook in chosen:
             resolve(notebook, run)
         load(options.root / "notebooks", run.profile)
+        if options.step != "book":
+            refuse_absent(run.device)
     except ValueError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
@@ -62,6 +64,17 @@ def choose(root: Path, names: list[str]) -> list[Path]:
         return [known[name] for name in order.static_order()]
     except graphlib.CycleError as error:
         raise ValueError(f"notebooks need each other: {' -> '.join(error.args[1])}") from error
+
+
+def refuse_absent(device: str) -> None:
+    """Raise ValueError for a device that this machine lacks, before a page is made out of date."""
+    if device in ("auto", "cpu"):
+        return
+    # Imported here: it brings torch, which takes seconds and which the other devices don't need.
+    from milr.distributed import devices
+
+    if device not in devices():
+        raise ValueError(f"device is {device!r}; this machine offers auto, {', '.join(devices())}")
 
 
 def rules(notebooks: list[Path], run: Run) -> str:

@@ -320,6 +320,19 @@ def test_unknown_words_are_refused(make, capfd, words, named):
     assert code == 2 and named in said
 
 
+def test_a_device_that_is_not_there_is_refused_before_a_page_is_out_of_date(
+    checkout, make, monkeypatch
+):
+    monkeypatch.setattr("milr.distributed.devices", lambda: ("cpu",))
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
+    code, said = make("--device", "cuda")
+    assert code == 2
+    assert "refused: device is 'cuda'; this machine offers auto, cpu" in said
+    assert not (checkout.run.folder / "rules.mk").exists()
+    assert not any(manifest.stale(n, checkout.run) for n in (checkout.first, checkout.second))
+
+
 def test_a_second_run_in_the_same_folder_waits(checkout, make):
     for path in (checkout.first, checkout.second):
         pretend_executed(checkout, path)
