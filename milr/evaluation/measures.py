@@ -174,15 +174,21 @@ def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
 
 
 def removals(
-    one: Case, maps: Mapping[str, Sequence[Tensor]]
+    one: Case,
+    maps: Mapping[str, Sequence[Tensor]],
+    shares: Mapping[str, Sequence[float]] = SHARES,
 ) -> dict[str, list[dict[str, dict[str, Removal]]]]:
-    """For each method and explainer: imputation -> measure -> `Removal`, kept in the cache."""
+    """For each method and explainer: imputation -> measure -> `Removal`, kept in the cache.
+
+    shares: of the locations, for each imputation that is wanted
+    """
     images, measures = one.images, one.questions.measures(one.network, one.embeddings)
     runs = {
         "noise": perturbation.feature_noise(one.network, one.explainers[0].local, one.moments),
         "blur": perturbation.blurred(one.network),
     }
-    looks = {"noise": one.offset, "blur": MIDDLE}
+    runs = {kind: runs[kind] for kind in shares}
+    looks = {kind: {"noise": one.offset, "blur": MIDDLE}[kind] for kind in runs}
     bounds = {name: ends(run, images, measures, one.grid) for name, run in runs.items()}
     weights = [v for v in one.network.state_dict().values() if v.is_floating_point()]
     asked = content_digest(*weights, *measures["log-probability"].context)
@@ -198,14 +204,14 @@ def removals(
                     measures,
                     one.grid,
                     bounds[kind],
-                    SHARES[kind],
+                    shares[kind],
                 ).items()
             }
             for kind, run in runs.items()
         }
 
     def kept(values: Tensor) -> dict[str, dict[str, Removal]]:
-        config = {"shares": SHARES, "looks": {name: list(o) for name, o in looks.items()}}
+        config = {"shares": dict(shares), "looks": {name: list(o) for name, o in looks.items()}}
         config |= {"device": taps.device_of(one.network).type}
         digest = f"{content_digest(images, values, *one.moments)} {asked}"
         sources = (*SOURCES, Path(perturbation.__file__), Path(__file__).with_name("removal.py"))
@@ -220,15 +226,20 @@ def removals(
 
 def after_removal(found: Mapping[str, Mapping[str, Removal]]) -> Table:
     """Accuracy with shares kept or dropped (feature noise), and the areas under all curves."""
-    table = {}
-    for share in CHOSEN:
-        kept, dropped = found["noise"]["correct"].at(share)
-        table[f"keep_{round(100 * share)}"] = kept
-        table[f"drop_{round(100 * share)}"] = dropped
+    table = at_shares(found, CHOSEN)
     for kind in IMPUTATIONS:
         for name, ending in (("log-probability", ""), ("cosine", "_cosine")):
             table[f"insertion_{kind}{ending}"] = found[kind][name].insertion
             table[f"deletion_{kind}{ending}"] = found[kind][name].deletion
+    return table
+
+
+def at_shares(found: Mapping[str, Mapping[str, Removal]], shares: Sequence[float]) -> Table:
+    """Accuracy with each of these shares kept or dropped (feature noise): "keep_5", "drop_5"."""
+    table = {}
+    for share in shares:
+        kept, dropped = found["noise"]["correct"].at(share)
+        table |= {f"keep_{round(100 * share)}": kept, f"drop_{round(100 * share)}": dropped}
     return table
 
 

@@ -28,6 +28,7 @@ MEASURES = {
     "keep_10": "keep 10 %",
     "drop_5": "drop 5 %",
 }
+KEPT = (0.05, 0.1)  # the shares of the locations that these ask for
 TOTALS = {
     "representation": "follows the representation",
     "representation_mean": "the same, by means",
@@ -158,8 +159,9 @@ def compared(
 
     scores = measures.gathered(maps, of_places)
     if not wanted.keys() <= scores.keys():
-        removed = [measures.removals(one, row) for (one, _), row in zip(asked, maps, strict=True)]
-        scores |= measures.gathered(removed, lambda n, found: measures.after_removal(found))
+        shares = {"noise": KEPT}
+        removed = [measures.removals(a[0], m, shares) for a, m in zip(asked, maps, strict=True)]
+        scores |= measures.gathered(removed, lambda n, found: measures.at_shares(found, KEPT))
     return {measure: scores[measure] for measure in wanted}
 
 

@@ -138,6 +138,12 @@ def test_all_measures_come_out_for_every_method_and_image(one):
     assert set(scores) == set(measures.REMOVALS)
     assert scores["keep_5"]["random"].numerators.shape == (1, 1, 4)
     assert scores["keep_5"]["MI-LR capacity"].numerators.shape == (1, 2, 4)
+    asked = measures.removals(one, maps, {"noise": (0.1,)})
+    few = measures.gathered([asked], lambda n, each: measures.at_shares(each, (0.1,)))
+    assert set(few) == {"keep_10", "drop_10"} and asked["random"][0].keys() == {"noise"}
+    for key, row in few.items():
+        for name, one_score in row.items():
+            assert (one_score.numerators == scores[key][name].numerators).all()
     labels = one.image_set.labels[one.questions.query]
     regions = {"defining": labels == 1, "used": labels == 2}
     parts = measures.gathered([maps], lambda n, m: measures.on_parts(m, labels, regions))
