@@ -68,13 +68,11 @@ def choose(root: Path, names: list[str]) -> list[Path]:
 
 def refuse_absent(device: str) -> None:
     """Raise ValueError for a device that this machine lacks, before a page is made out of date."""
-    if device in ("auto", "cpu"):
-        return
-    # Imported here: it brings torch, which takes seconds and which the other devices don't need.
-    from milr.distributed import devices
+    if device not in ("auto", "cpu"):
+        # Imported here: it brings torch, which takes seconds and which the others don't need.
+        from milr.distributed import make_fabric
 
-    if device not in devices():
-        raise ValueError(f"device is {device!r}; this machine offers auto, {', '.join(devices())}")
+        make_fabric(device)
 
 
 def rules(notebooks: list[Path], run: Run) -> str:
