@@ -180,7 +180,7 @@ def without(explainer: MILR, images: Tensor, there: Tensor, batch_size: int = 64
     on = functional.adaptive_max_pool2d(there[:, None].float(), tuple(state["locations"]))
     left = 1 - functional.max_pool2d(on, 3, stride=1, padding=1)[:, 0]
     pairs = zip(images.split(batch_size), left.split(batch_size), strict=True)
-    return torch.cat([run(chunk, keep) for chunk, keep in pairs])
+    return torch.cat([run(chunk)(keep) for chunk, keep in pairs])
 
 
 def on_the_difference(inferred: Maps, refined: Maps, labels: Tensor, part: str) -> dict[str, Ratio]:

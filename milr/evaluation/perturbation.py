@@ -2,8 +2,9 @@
 
 Locations are taken away by an imputation, of which there are two, since each has effects of its
 own: noise in a layer's features, and blur in the pixels. A `Run` is a model with one of them:
-called with images (B, C, H, W) and what is kept of them (B, h, w), it gives the outputs. In an
-episode it is the query that is taken from; the prototypes stay those of the clean support.
+called with images (B, C, H, W) it gives a function from what is kept of them (B, h, w) to the
+outputs, which many masks of the same images share. In an episode it is the query that is taken
+from; the prototypes stay those of the clean support.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from milr.maps import resize
 from milr.peers.targets import Target
 
 SHARES = (0.05, 0.1, 0.2)
-Run = Callable[[Tensor, Tensor], Tensor]
+Run = Callable[[Tensor], Callable[[Tensor], Tensor]]
 
 
 def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], seed=0) -> Run:
@@ -30,15 +31,18 @@ def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], 
     gives them. The noise is the same for every image, and each time.
     """
 
-    def run(images: Tensor, keep: Tensor) -> Tensor:
-        def instead(local: Tensor) -> Tensor:
-            mean, std = (moment.to(local.device)[:, None, None] for moment in moments)
-            generator = torch.Generator().manual_seed(seed)
-            noise = draw_noise(local.shape[1:], generator, local.device)
-            return torch.where(_spread(keep, local), local, mean + std * noise)
+    def run(images: Tensor) -> Callable[[Tensor], Tensor]:
+        def outputs(keep: Tensor) -> Tensor:
+            def instead(local: Tensor) -> Tensor:
+                mean, std = (moment.to(local.device)[:, None, None] for moment in moments)
+                generator = torch.Generator().manual_seed(seed)
+                noise = draw_noise(local.shape[1:], generator, local.device)
+                return torch.where(_spread(keep, local), local, mean + std * noise)
 
-        with taps.frozen(model), taps.replace(model, layer, instead), torch.no_grad():
-            return model(images.to(taps.device_of(model))).cpu()
+            with taps.frozen(model), taps.replace(model, layer, instead), torch.no_grad():
+                return model(images.to(taps.device_of(model))).cpu()
+
+        return outputs
 
     return run
 
@@ -49,13 +53,18 @@ def blurred(model: nn.Module, width: float = 1 / 12) -> Run:
     width: standard deviation of the Gaussian, in shares of the image's height.
     """
 
-    def run(images: Tensor, keep: Tensor) -> Tensor:
+    def run(images: Tensor) -> Callable[[Tensor], Tensor]:
         images = images.to(taps.device_of(model))
         sigma = width * images.shape[-2]
         side = 2 * int(2 * sigma + 0.5) + 1
+        # Once for all masks: for a small network it takes as long as a pass.
         smooth = gaussian_blur(images, [side, side], [sigma, sigma])
-        with taps.frozen(model), torch.no_grad():
-            return model(torch.where(_spread(keep, images), images, smooth)).cpu()
+
+        def outputs(keep: Tensor) -> Tensor:
+            with taps.frozen(model), torch.no_grad():
+                return model(torch.where(_spread(keep, images), images, smooth)).cpu()
+
+        return outputs
 
     return run
 
@@ -189,13 +198,13 @@ def first(order: Tensor, grid: tuple[int, int], share: float) -> Tensor:
 def _measured(run, images, masks, measures, batch_size) -> dict[str, Tensor]:
     """Each measure for each of S masks (B, h, w), (S, B)."""
     found: dict[str, list[Tensor]] = {name: [] for name in measures}
-    for mask in masks:
-        for start in range(0, len(images), batch_size):
-            rows = slice(start, start + batch_size)
-            outputs = run(images[rows], mask[rows])
-            for name, measure in measures.items():
-                found[name].append(measure[rows](outputs))
-    return {name: torch.cat(parts).unflatten(0, (len(masks), -1)) for name, parts in found.items()}
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, start + batch_size)
+        left = run(images[rows])
+        each = [left(mask[rows]) for mask in masks]
+        for name, measure in measures.items():
+            found[name].append(torch.stack([measure[rows](outputs) for outputs in each]))
+    return {name: torch.cat(parts, dim=1) for name, parts in found.items()}
 
 
 def _spread(keep: Tensor, like: Tensor) -> Tensor:

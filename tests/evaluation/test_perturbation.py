@@ -135,9 +135,9 @@ def test_several_measures_are_taken_of_the_same_runs(run):
     given = images()
     calls = []
 
-    def counted(images, keep):
-        calls.append(len(images))
-        return run(images, keep)
+    def counted(images):
+        outputs = run(images)
+        return lambda keep: calls.append(len(keep)) or outputs(keep)
 
     measures = outputs(4) | {"above 4": Target(lambda o, rows: (o > 4).float(), (torch.zeros(4),))}
     found = perturbation.curves(counted, given, oracle(4), measures, GRID, steps=2)
@@ -152,7 +152,7 @@ def test_noise_takes_the_place_of_features_and_has_their_moments():
     given = torch.zeros(2, 3, 40, 40)
     keep = torch.zeros(2, 40, 40, dtype=torch.bool)
     keep[:, :20] = True
-    seen = run(given, keep).unflatten(1, (3, 40, 40))
+    seen = run(given)(keep).unflatten(1, (3, 40, 40))
     assert (seen[:, :, :20] == 0).all() and torch.equal(seen[0], seen[1])
     noise = seen[0, :, 20:].flatten(1)
     assert torch.allclose(noise.mean(1), moments[0], atol=0.3)
@@ -166,7 +166,7 @@ def test_blur_takes_the_place_of_pixels():
     given[..., ::2] = 1.0  # stripes, whose blur is grey
     keep = torch.zeros(1, 6, 6, dtype=torch.bool)
     keep[:, :3] = True
-    seen = run(given, keep).unflatten(1, (3, 24, 24))
+    seen = run(given)(keep).unflatten(1, (3, 24, 24))
     assert torch.equal(seen[:, :, :12], given[:, :, :12])
     assert (seen[:, :, 12:, 6:18] - 0.5).abs().max() < 0.05
 
@@ -178,7 +178,7 @@ def test_the_model_stays_as_it_was(run):
         lambda: perturbation.feature_noise(model, "features", MOMENTS),
         lambda: perturbation.blurred(model),
     ):
-        found = make()(images(), torch.zeros(4, *GRID, dtype=torch.bool))
+        found = make()(images())(torch.zeros(4, *GRID, dtype=torch.bool))
         assert not found.requires_grad
     assert model.scale.requires_grad and torch.equal(model.scale, before["scale"])
     assert not model.features._forward_hooks
