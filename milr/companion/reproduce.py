@@ -23,6 +23,8 @@ from milr.paths import ROOT
 STEPS = ("reproduce", "validate", "book")
 SHORT = ("smoke", "quick")
 REFERENCE = "data/reference/full.json"
+# Two cores do the work of one notebook about 1.7 times as fast as one of them.
+CHAIN = 0.6
 
 
 def main(words: list[str] | None = None) -> int:
@@ -98,28 +100,47 @@ def rules(notebooks: list[Path], run: Run) -> str:
 
 def urgent(notebooks: list[Path]) -> list[Path]:
     """Return the notebooks in the order to begin them in: by how long they and what waits for them
-    take, the longest first, as the reference run took for it; by their names without a reference.
+    take, the longest first; by their names where there is no reference run to say it.
     """
+    lasts = _lasting(notebooks, _seconds(notebooks))
+    return sorted(notebooks, key=lambda n: -lasts[n.stem])
+
+
+def is_chain(notebooks: list[Path]) -> bool:
+    """Return whether these notebooks mostly wait for each other, so that a second one at a time
+    would find little to do: the longest chain takes more than `CHAIN` of all their time.
+    """
+    takes = _seconds(notebooks)
+    return max(_lasting(notebooks, takes).values(), default=0) > CHAIN * sum(takes.values())
+
+
+def _seconds(notebooks: list[Path]) -> dict[str, float]:
+    """Return what each took in the reference run; 0 where that is unknown."""
     reference = notebooks[0].parent.parent / REFERENCE if notebooks else None
     kept = json.loads(reference.read_text())["chapters"] if reference and reference.exists() else {}
-    takes = {n.stem: kept.get(n.stem, {}).get("seconds", 0) for n in notebooks}
+    return {n.stem: kept.get(n.stem, {}).get("seconds", 0) for n in notebooks}
+
+
+def _lasting(notebooks: list[Path], takes: dict[str, float]) -> dict[str, float]:
+    """Return how long each and the longest chain of what waits for it take."""
     lasts: dict[str, float] = {}
     # Those that others wait for come before them here, so from the end on all is known.
     for notebook in reversed(notebooks):
         waiting = [lasts[n.stem] for n in notebooks if notebook.stem in manifest.needs(n)]
         lasts[notebook.stem] = takes[notebook.stem] + max(waiting, default=0)
-    return sorted(notebooks, key=lambda n: -lasts[n.stem])
+    return lasts
 
 
-def jobs(flags: str, profile: str) -> int:
+def jobs(flags: str, profile: str, chain: bool = False) -> int:
     """Return how many notebooks to run at once: as MAKEFLAGS says, 0 for as many as there are.
 
     By default two in the short profiles, where much of the time goes into what a second core can't
-    speed up (imports, drawing); in the long ones training does, which is faster on all cores.
+    speed up (imports, drawing); in the long ones training does, which is faster on all cores. A
+    chain, of which each waits for the one before, goes one by one on all cores, too.
     """
     found = re.search(r"(?:^|\s)(?:-\w*)?j(\d*)(?=\s|$)", flags)
     if not found:
-        return min(2, cores()) if profile in SHORT else 1
+        return min(2, cores()) if profile in SHORT and not chain else 1
     if not found.group(1) and "--jobserver" in flags:
         # make 3.81, which macOS has, hands a -j2 on as a bare -j beside its job server.
         return cores()
@@ -172,7 +193,8 @@ def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:
 def _make(chosen: list[Path], run: Run) -> int:
     (run.folder / "notebooks").mkdir(parents=True, exist_ok=True)
     replace_text(run.folder / "rules.mk", rules(chosen, run))
-    at_once = max(1, jobs(os.environ.get("MAKEFLAGS", ""), run.profile) or len(chosen))
+    asked = jobs(os.environ.get("MAKEFLAGS", ""), run.profile, is_chain(chosen))
+    at_once = max(1, asked or len(chosen))
     # The jobserver of the make that called can't be reached from here: this one has its own.
     environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
     keep_going = re.match(r"[a-zA-Z]*k[a-zA-Z]*(\s|$)", os.environ.get("MAKEFLAGS", ""))

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -152,22 +153,41 @@ def rules_todo(checkout):
     return todo
 
 
-def test_what_others_wait_for_longest_is_begun_first(tmp_path):
+@pytest.fixture
+def waiting(tmp_path):
+    """A root whose notebooks wait for each other, and what they took if it is told."""
     needs = {"a_short": [], "b_root": [], "c_long": ["b_root"], "d_middle": [], "e_all": ["*"]}
     (tmp_path / "notebooks").mkdir()
     for name, needed in needs.items():
         note = {"cells": [], "metadata": {"milr": {"needs": needed}}}
         (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps(note))
-    chosen = reproduce.choose(tmp_path, [])
-    assert {path.stem for path in chosen} == set(needs)
+
+    def took(**seconds):
+        reference = tmp_path / reproduce.REFERENCE
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        kept = {"chapters": {name: {"seconds": s} for name, s in seconds.items()}}
+        reference.write_text(json.dumps(kept))
+
+    return SimpleNamespace(root=tmp_path, names=set(needs), took=took)
+
+
+def test_what_others_wait_for_longest_is_begun_first(waiting):
+    chosen = reproduce.choose(waiting.root, [])
+    assert {path.stem for path in chosen} == waiting.names
     assert reproduce.urgent(chosen) == chosen
-    seconds = {"a_short": 1, "b_root": 2, "c_long": 90, "d_middle": 30}
-    reference = tmp_path / reproduce.REFERENCE
-    reference.parent.mkdir(parents=True)
-    kept = {"chapters": {name: {"seconds": s} for name, s in seconds.items()}}
-    reference.write_text(json.dumps(kept))
+    waiting.took(a_short=1, b_root=2, c_long=90, d_middle=30)
     order = [path.stem for path in reproduce.urgent(chosen)]
     assert order == ["b_root", "c_long", "d_middle", "a_short", "e_all"]
+
+
+def test_notebooks_that_wait_for_each_other_are_a_chain(waiting):
+    chosen = reproduce.choose(waiting.root, [])
+    assert not reproduce.is_chain(chosen) and not reproduce.is_chain([])
+    waiting.took(a_short=25, b_root=50, c_long=50, d_middle=50)
+    assert not reproduce.is_chain(chosen)
+    assert reproduce.is_chain(reproduce.choose(waiting.root, ["c_long"]))
+    waiting.took(a_short=1, b_root=50, c_long=50, d_middle=50)
+    assert reproduce.is_chain(chosen)
 
 
 @pytest.mark.parametrize(
@@ -369,6 +389,8 @@ def test_two_at_once_in_the_short_profiles_unless_make_is_told_otherwise(monkeyp
             expected, expected, 1, 1,
         ]  # fmt: skip
     assert reproduce.jobs(" -j1", "quick") == 1 and reproduce.jobs(" -j3", "full") == 3
+    assert reproduce.jobs("", "quick", chain=True) == 1
+    assert reproduce.jobs(" -j2", "quick", chain=True) == 2
 
 
 def test_threads_are_shared_out(monkeypatch):
