@@ -26,6 +26,9 @@ from milr.inserted import Inserted, from_state
 from milr.maps import BITS, Maps, concatenate
 from milr.refining import refined_keep
 
+# What reading a file says that `save` did not write, or that is damaged.
+_DAMAGE = (AttributeError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError)
+
 FORMAT = 3
 
 
@@ -261,7 +264,7 @@ class MILR:
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
             made_for, beta, seed = (found.pop(name) for name in ("model", "beta", "seed"))
-        except (AttributeError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        except _DAMAGE as error:
             raise ValueError(
                 f"{path} is damaged, or not a file that MILR.save wrote ({error}); save it anew"
             ) from error
@@ -329,7 +332,8 @@ class MILR:
         local = taps.as_locations(found[self.local], self.local)
         shape = found[self.local].shape[2:] if found[self.local].dim() == 4 else local.shape[1:2]
         evidence = tuple(_checked(found[name], shape, name) for name in self.evidence)
-        return Features(local, found[self.representation].flatten(1), evidence, tuple(shape))
+        z = found[self.representation].reshape(len(images), -1)
+        return Features(local, z, evidence, tuple(shape))
 
     def keep_of(self, features: Features, inserted: Inserted) -> Tensor:
         """The mask of features, (B, N, C). Raises ValueError for other locations than at `fit`."""
@@ -340,7 +344,8 @@ class MILR:
         """The model's outputs with its local features replaced by (B, N, C)."""
 
         def instead(output: Tensor) -> Tensor:
-            return taps.as_features(local, output).to(output.dtype)
+            # A copy: what later layers do in place must not reach `local`.
+            return taps.as_features(local, output).to(output.dtype, copy=True)
 
         with taps.replace(self.model, self.local, instead):
             return self.model(images)

@@ -60,7 +60,9 @@ class Maps:
         return len(self.total)
 
     def __getitem__(self, index) -> "Maps":
-        return self._changed(lambda m: m[index])
+        """The maps of some of the images; those of one, by its number, are (1, ...), too."""
+        some = [index] if isinstance(index, int) else index
+        return self._changed(lambda m: m[some])
 
     def _changed(self, change: Callable, offset: tuple[float, float] | None = None) -> "Maps":
         kinds = (change(kind) for kind in (self.total, self.decision, self.capacity))

@@ -39,9 +39,10 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 def read(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Within it, running the model once fills the yielded dict with the layers' outputs.
 
-    Clear the dict before the next run. Raises ValueError for an unknown layer, RuntimeError for a
-    layer that runs a second time or gives something else than a tensor, and, at the end of the
-    context, for one that never ran.
+    They are copies: what later layers do in place (`nn.ReLU(inplace=True)`, `x += ...`) does not
+    change them. Clear the dict before the next run. Raises ValueError for an unknown layer,
+    RuntimeError for a layer that runs a second time or gives something else than a tensor, and, at
+    the end of the context, for one that never ran.
     """
     outputs: dict[str, Tensor] = {}
 
@@ -52,7 +53,7 @@ def read(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
                     f"layer {name!r} ran twice in one pass of the model; name a layer that runs "
                     "once, such as one of its uses' parents"
                 )
-            outputs[name] = _tensor(output, name)
+            outputs[name] = _tensor(output, name).clone()
 
         return hook
 

@@ -186,7 +186,8 @@ def test_files_that_would_mean_nothing_are_refused(tmp_path, convolutional, expl
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.pt").write_text("not a file of torch")
     torch.save(torch.zeros(2), tmp_path / "tensor.pt")
-    for name in ("foreign.pt", "cut.pt", "text.pt", "tensor.pt"):
+    torch.save([1, 2], tmp_path / "list.pt")
+    for name in ("foreign.pt", "cut.pt", "text.pt", "tensor.pt", "list.pt"):
         other = MILR(convolutional, *layers)
         with pytest.raises(ValueError, match="not a file that MILR.save wrote"):
             other.load(tmp_path / name)
@@ -519,6 +520,34 @@ def test_refining_without_a_step_is_explaining(fitted_to_bits):
     )
     torch.testing.assert_close(refined.capacity, plain.capacity, atol=0.02, rtol=0.02)
     torch.testing.assert_close(refined.total, plain.total)
+
+
+class InPlace(nn.Module):
+    """A residual block as torchvision has them: all that follows its layers works in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 2, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(2, 2)
+
+    def forward(self, x):
+        out = self.stem(x)
+        out += x
+        return self.head(self.pool(self.relu(out)).flatten(1))
+
+
+def test_features_are_those_of_their_layer_whatever_is_done_to_them_in_place():
+    model = InPlace().eval()
+    explainer = MILR(model, "stem", "pool", ("stem",))
+    images = torch.randn(4, 2, 5, 5)
+    with torch.no_grad():
+        features = explainer.features(images)
+        local = features.local.clone()
+        torch.testing.assert_close(local, model.stem(images).flatten(2).mT)
+        torch.testing.assert_close(explainer.run_with(images, features.local), model(images))
+    assert torch.equal(features.local, local)
 
 
 class Strided(nn.Module):

@@ -133,3 +133,10 @@ def test_sharing_out_says_what_it_cannot_take():
         shared(good, good, 0)
     with pytest.raises(ValueError, match="power is -1"):
         shared(good, good, 1.0, -1)
+
+
+def test_the_maps_of_one_image_are_still_maps():
+    total = torch.rand(3, 4, 4)
+    one = Maps(total, total, total, 3.0)[1]
+    assert one.total.shape == (1, 4, 4) and len(one) == 1
+    assert torch.equal(one.resized(8).total, Maps(total, total, total, 3.0).resized(8).total[1:2])

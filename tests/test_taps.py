@@ -41,6 +41,15 @@ def test_outputs_are_read_and_hooks_are_gone(model):
     assert hooks(model) == 0
 
 
+def test_what_later_layers_do_in_place_does_not_reach_what_was_read():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True)).eval()
+    x = torch.randn(8, 3)
+    with taps.read(model, ["0"]) as outputs, torch.no_grad():
+        model(x)
+    assert outputs["0"].min() < 0
+    torch.testing.assert_close(outputs["0"], model[0](x))
+
+
 def test_a_replaced_output_is_what_the_rest_of_the_model_sees(model):
     x = torch.randn(2, 3)
     with taps.replace(model, "first", torch.zeros_like):
