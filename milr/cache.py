@@ -1,14 +1,17 @@
 """What took long to compute is kept, and found again only if nothing that matters has changed.
 
 An entry has a key made of its configuration, the text of the sources that made it, the digest of
-the data, the torch version and the kind of device. It lies in `cache_root()/NAME/` as two files:
-`KEY.pt`, and `KEY.json`, which is written last: without it there is no entry. Messages go to
-stderr, so that a notebook's own output does not depend on what was found.
+the data, the versions of torch and other libraries and the kind of device. It lies in
+`cache_root()/NAME/` as two files: `KEY.pt`, and `KEY.json`, which is written last: without it there
+is no entry. Messages go to stderr, so that a notebook's own output does not depend on what was
+found.
 """
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
@@ -24,6 +27,9 @@ import torch
 from milr.files import hold, is_held, replace_file, replace_text
 from milr.paths import ROOT, cache_root
 
+LIBRARIES = (
+    "captum", "numpy", "opencv-python-headless", "scikit-learn", "scipy", "torchvision", "zennit",
+)  # fmt: skip
 _DAMAGE = (ValueError, KeyError, TypeError, OSError, RuntimeError, pickle.UnpicklingError)
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -69,8 +75,17 @@ def cached(
     Raises TypeError if `config` or what `make` returns can't be kept.
     """
     entry = locate(name, config, sources=sources, data=data)
+    # Before the lock, which a cache that may only be read has no place for.
+    found = read(entry) if entry.file(".json").exists() else None
+    if found is not None:
+        return found
     busy = f"cache: {name} {entry.key} is being made by another process; waiting for it"
-    with hold(entry.file(".lock"), busy):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold(entry.file(".lock"), busy))
+        except OSError as error:
+            _say(f"{name} {entry.key} will not be kept: {error}. Going on without.")
+            return make()
         found = read(entry)
         if found is not None:
             return found
@@ -97,10 +112,21 @@ def locate(
         "sources": _digests(sources),
         "data": data,
         "torch": torch.__version__,
+        "libraries": _libraries(),
         "device": kind,
     }
     text = json.dumps(parts, sort_keys=True)
     return Entry(name, parts, hashlib.sha256(text.encode()).hexdigest()[:20])
+
+
+@functools.cache
+def _libraries() -> dict[str, str]:
+    """Versions of what draws, explains and estimates beside torch; those that are installed."""
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def scratch(

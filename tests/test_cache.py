@@ -89,6 +89,34 @@ def test_another_torch_version_misses(monkeypatch, capsys):
     assert "torch" in capsys.readouterr().err
 
 
+def test_another_version_of_a_library_misses(monkeypatch, capsys):
+    make = Maker()
+    cache.cached("thing", {}, make)
+    others = {**cache._libraries(), "scipy": "0.1"}
+    monkeypatch.setattr(cache, "_libraries", lambda: others)
+    cache.cached("thing", {}, make)
+    assert make.calls == 2
+    assert "libraries.scipy" in capsys.readouterr().err
+
+
+def test_a_cache_that_may_only_be_read_gives_what_it_has_and_keeps_nothing(
+    folder, monkeypatch, capsys
+):
+    make = Maker()
+    cache.cached("thing", {}, make)
+
+    def refused(path, waiting):
+        raise PermissionError(f"no leave to write {path.name}")
+
+    # The superuser, whom tests may run as, can write everywhere.
+    monkeypatch.setattr(cache, "hold", refused)
+    assert torch.equal(cache.cached("thing", {}, make), make.value) and make.calls == 1
+    assert "no leave" not in capsys.readouterr().err
+    assert torch.equal(cache.cached("thing", {"other": 1}, make), make.value) and make.calls == 2
+    assert "will not be kept: no leave to write" in capsys.readouterr().err
+    assert len(list(folder.glob("*.pt"))) == 1
+
+
 def test_the_number_of_the_device_does_not_matter():
     keys = {cache.locate("thing", {"device": name}).key for name in ("cuda", "cuda:0", "cuda:3")}
     assert len(keys) == 1

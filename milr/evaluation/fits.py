@@ -17,7 +17,7 @@ from milr.models.prototypical import PrototypicalNetwork
 from milr.peers import literal, schulz
 
 BLUR = 1.0
-SOURCES = (*FITTED_BY, Path(schulz.__file__))
+SOURCES = (*FITTED_BY, Path(schulz.__file__), Path(__file__))
 
 
 def readout(
@@ -73,7 +73,7 @@ def literal_form(
         "literal",
         config,
         make,
-        sources=(*FITTED_BY, Path(literal.__file__)),
+        sources=(*FITTED_BY, Path(literal.__file__), Path(__file__)),
         data=content_digest(images.digest, *network.state_dict().values()),
     )
     found = literal.Literal({name: tuple(pair) for name, pair in kept["moments"].items()})

@@ -87,7 +87,7 @@ def methods(looked: Looked, network: InverseNetwork, steps: int, samples: int) -
         Peer("integrated gradients", "input", "label", along, **signed),
         Peer("SmoothGrad", "input", "label", gradients.smooth_grad(samples)),
         Peer("guided backpropagation", "input", "label", gradients.guided_backpropagation),
-        Peer("guided Grad-CAM", "input", "label", gradients.guided_grad_cam(last)),
+        Peer("guided Grad-CAM", "input", "label", gradients.guided_grad_cam(last), fitted=last),
         Peer("Grad-CAM, same layer", same, "label", gradients.grad_cam(same)),
         Peer("Grad-CAM, last layer", last, "label", gradients.grad_cam(last)),
         Peer("DeepLift", "input", "label", gradients.deep_lift, **signed),
@@ -115,7 +115,7 @@ def maps_once(
         own = name in OWN
         return cached(
             "maps",
-            {"method": name, "layer": peer.layer, "device": device, **settings},
+            {"method": name, "layer": peer.layer, "of": peer.fitted, "device": device, **settings},
             lambda: peer.maps(model, images, target),
             sources=(*PEERS, mip_in) if own else PEERS,
             data=fitted if own else asked,

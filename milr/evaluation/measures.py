@@ -17,6 +17,7 @@ from milr.evaluation import (
     cost,
     effects,
     explained,
+    fits,
     heat,
     interventions,
     localisation,
@@ -214,7 +215,8 @@ def removals(
         config = {"shares": dict(shares), "looks": {name: list(o) for name, o in looks.items()}}
         config |= {"device": taps.device_of(one.network).type}
         digest = f"{content_digest(images, values, *one.moments)} {asked}"
-        sources = (*SOURCES, Path(perturbation.__file__), Path(__file__).with_name("removal.py"))
+        here = (Path(__file__).with_name(f"{name}.py") for name in ("removal", "questions"))
+        sources = (*SOURCES, Path(perturbation.__file__), *here)
         found = cached("removal", config, lambda: made(values), sources=sources, data=digest)
         return {
             kind: {name: Removal(*parts) for name, parts in row.items()}
@@ -244,11 +246,16 @@ def at_shares(found: Mapping[str, Mapping[str, Removal]], shares: Sequence[float
 
 
 def costs(
-    one: Case, row: Mapping[str, Peer], fitting: Callable[[], Mapping[str, float]], repetitions: int
+    one: Case,
+    row: Mapping[str, Peer],
+    fitting: Callable[[], Mapping[str, float]],
+    repetitions: int,
+    fit_share: float = 1.0,
 ) -> dict[str, Cost]:
     """What each method costs on the queries, as `cost.measure` says, kept in the cache.
 
     fitting: seconds of fitting, for the methods that fit anything; called if there is no entry.
+    fit_share: of the steps that it makes to find out (`fits.seconds_of_fitting`).
     What was fitted otherwise is measured anew.
     """
     images, target, device = one.images, one.target, taps.device_of(one.network)
@@ -262,10 +269,11 @@ def costs(
     config = {
         "methods": [[name, peer.fitted] for name, peer in row.items()],
         "repetitions": repetitions,
+        "fit_share": fit_share,
         "threads": torch.get_num_threads(),
         "device": device.type,
     }
-    sources = (*SOURCES, peers, Path(cost.__file__))
+    sources = (*SOURCES, *fits.SOURCES, peers, Path(cost.__file__))
     asked = content_digest(images, *(value for state in learned for value in state.values()))
     kept = cached("cost", config, made, sources=sources, data=asked)
     return {name: Cost(**c | {"spread": tuple(c["spread"])}) for name, c in kept}
