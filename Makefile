@@ -68,7 +68,7 @@ book: $(READY) ## build the book of the notebooks that were run
 serve: $(READY) ## show the book on http://localhost:PORT
 	@$(RUN_PYTHON) -m milr.companion.serve --port $(PORT) $(RUN)
 
-validate: $(READY) ## run the executed notebooks again and compare all they print
+validate: $(READY) ## run the notebooks a second time and compare all they print
 	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS) --step validate
 
 reference: $(READY) ## refresh the reference outputs that are stored in the notebooks

@@ -179,6 +179,14 @@ def test_a_python_without_ensurepip_is_told_what_to_install(tmp_path):
     assert "python3-venv" in done.stderr
 
 
+def test_a_given_python_may_have_a_blank_in_its_path(tmp_path):
+    folder = tmp_path / "my python"
+    folder.mkdir()
+    fake(folder, "python", '[ "$2" = venv ] && exit 7; exit 0')
+    done = setup(tmp_path / "venv", tmp_path, str(folder / "python"))
+    assert done.returncode == 7, done.stderr
+
+
 def test_a_given_python_of_another_version_is_refused(tmp_path):
     fake(tmp_path, "python2", "exit 1")
     done = setup(tmp_path / "venv", tmp_path, "python2")

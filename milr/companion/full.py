@@ -42,7 +42,7 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
     chosen = [path for path in chapters if not only or path.stem in only]
     if missing := [f"{path.stem}: {why}" for path in chosen if (why := _lacks(path, run))]:
         raise ValueError("; ".join(missing) + "; run `make reproduce PROFILE=full` first")
-    if changed := _git(root, "status", "--porcelain", "-uno", "milr", "notebooks", "*.lock"):
+    if changed := _git(root, "status", "--porcelain", "milr", "notebooks", "*.lock"):
         raise ValueError(f"not committed: {changed.split()[1]}; commit, then keep the numbers")
     made = {
         "profile": run.profile,
@@ -124,7 +124,14 @@ def _versions() -> dict[str, str]:
 
 
 def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ValueError(
+            f"numbers are kept with the commit that made them, and git does not tell it: {error}"
+        ) from error
     return done.stdout.rstrip()
 
 

@@ -32,6 +32,8 @@ def main(words: list[str] | None = None) -> int:
     run = run_of(options)
     try:
         chosen = choose(options.root, options.only)
+        if options.step == "book" and not options.only:
+            chosen = were_run(chosen, run)
         for notebook in chosen:
             resolve(notebook, run)
         load(options.root / "notebooks", run.profile)
@@ -66,6 +68,15 @@ def choose(root: Path, names: list[str]) -> list[Path]:
         return [known[name] for name in order.static_order()]
     except graphlib.CycleError as error:
         raise ValueError(f"notebooks need each other: {' -> '.join(error.args[1])}") from error
+
+
+def were_run(notebooks: list[Path], run: Run) -> list[Path]:
+    """Return those that were executed in this run, or failed. Raises ValueError if none was."""
+    places = {n: (manifest.executed(n, run), run.folder / "failed" / n.name) for n in notebooks}
+    found = [notebook for notebook in notebooks if any(p.exists() for p in places[notebook])]
+    if not found:
+        raise ValueError(f"no notebook was run in {_short(run.folder)}; run `make reproduce` first")
+    return found
 
 
 def refuse_absent(device: str) -> None:
@@ -233,7 +244,7 @@ def _command(module: str, notebook: Path, run: Run, position: str) -> str:
 
 
 def _escaped(path: Path) -> str:
-    return re.sub(r"([ #:%])", r"\\\1", str(path)).replace("$", "$$")
+    return re.sub(r"([ #:])", r"\\\1", str(path)).replace("$", "$$")
 
 
 def _short(path: Path) -> str:

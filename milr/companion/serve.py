@@ -19,7 +19,12 @@ def main(words: list[str] | None = None) -> int:
         print(f"there is no book at {first}: run `make reproduce` first", file=sys.stderr)
         return 2
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=first.parent)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", options.port), handler) as server:
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), handler)
+    except OSError as error:
+        print(f"port {options.port}: {error}; take another: make serve PORT=0", file=sys.stderr)
+        return 2
+    with server:
         print(f"http://localhost:{server.server_port}/  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
     return 0

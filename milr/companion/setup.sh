@@ -15,7 +15,9 @@ complete='import ensurepip, venv'
 
 find_python() {
     incomplete=
-    for candidate in ${given:-python3 python3.13 python3.12 python3.11}; do
+    # One that was given is a single word, also with a blank in its path.
+    [ -n "$given" ] && set -- "$given" || set -- python3 python3.13 python3.12 python3.11
+    for candidate; do
         "$candidate" -c "$suits" >/dev/null 2>&1 || continue
         if "$candidate" -c "$complete" >/dev/null 2>&1; then
             echo "$candidate"

@@ -232,6 +232,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (DownloadError, UnpackError) as error:
         print(f"{source.title}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{source.title}: {error}; MILR_DATA names the folder to write to", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nInterrupted; run this again and it goes on from there", file=sys.stderr)
         return 130

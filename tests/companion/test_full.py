@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 
@@ -28,7 +29,25 @@ def full_run(checkout):
         results = run.folder / "results" / f"{path.stem}.json"
         results.parent.mkdir(exist_ok=True)
         results.write_text(json.dumps({"profile": "full", "values": values}))
+    for words in (["init"], ["add", "notebooks"], ["commit", "-m", "all"]):
+        git(checkout.root, *words)
     return run
+
+
+def git(root, *words):
+    who = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+    subprocess.run(["git", "-C", root, *who, *words], check=True, capture_output=True)
+
+
+def test_numbers_are_kept_with_the_commit_that_made_them(checkout, full_run):
+    new = checkout.root / "notebooks" / "new.py"
+    new.touch()
+    with pytest.raises(ValueError, match="not committed: notebooks/new.py"):
+        full.keep(full_run, checkout.root)
+    new.unlink()
+    shutil.rmtree(checkout.root / ".git")
+    with pytest.raises(ValueError, match="git does not tell it"):
+        full.keep(full_run, checkout.root)
 
 
 def test_only_numbers_are_kept_with_what_they_come_from(checkout, full_run):

@@ -171,6 +171,14 @@ def waiting(tmp_path):
     return SimpleNamespace(root=tmp_path, names=set(needs), took=took)
 
 
+def test_the_book_is_of_those_that_were_run(checkout):
+    chosen = [checkout.first, checkout.second]
+    with pytest.raises(ValueError, match="no notebook was run in .*; run `make reproduce`"):
+        reproduce.were_run(chosen, checkout.run)
+    pretend_executed(checkout, checkout.first)
+    assert reproduce.were_run(chosen, checkout.run) == [checkout.first]
+
+
 def test_what_others_wait_for_longest_is_begun_first(waiting):
     chosen = reproduce.choose(waiting.root, [])
     assert {path.stem for path in chosen} == waiting.names

@@ -90,6 +90,11 @@ def test_numbers_without_intervals_cannot_be_told_apart():
     assert (agree, differ, unknown) == ([], [], ["05.a"])
 
 
+def test_what_was_measured_of_the_machine_is_not_compared():
+    here, there = evidence(a=(1.0, 0.9, 1.1, "s")), evidence(a=(3.0, 2.9, 3.1, "s"))
+    assert scorecard.compare(here, there) == ([], [], [])
+
+
 def test_the_reference_that_is_kept_says_where_it_comes_from():
     kept = full.load()
     first, *commits = scorecard.origin(kept)

@@ -393,6 +393,16 @@ def test_the_command_fetches_plain_files_into_the_data_root(server, tmp_path, mo
     assert (tmp_path / "notes/notes.txt").read_bytes() == CONTENT
 
 
+def test_the_command_says_where_it_could_not_write(server, tmp_path, monkeypatch, capsys):
+    address, _ = server
+    monkeypatch.setattr(download, "read", lambda: {"birds": archive_source(address, CONTENT)})
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MILR_DATA", str(tmp_path / "file"))
+    assert download.main(["birds"]) == 1
+    said = capsys.readouterr().err
+    assert "Birds: " in said and "MILR_DATA names the folder" in said
+
+
 def test_the_command_ends_with_an_error_that_names_the_set(server, tmp_path, monkeypatch, capsys):
     address, behaviour = server
     behaviour.status = 503
