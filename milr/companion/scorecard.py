@@ -25,6 +25,7 @@ from milr.companion.claims import (
 from milr.companion.figures import STYLE
 from milr.companion.results import anchor, recorded
 
+OF_MACHINE = ("s", "MiB")  # units
 WIDTH = 5.0  # inches; shrinks to a phone's width and stays readable
 # Okabe and Ito's colours, and a sign for those who see none of them.
 LOOKS = {
@@ -160,11 +161,14 @@ def compare(own: Evidence, reference: Evidence) -> tuple[list[str], list[str], l
     """Return the keys of both that agree, that differ, and of which it can't be told.
 
     Two numbers differ by more than their intervals if these have no point in common. Unequal
-    numbers without any interval can't be told apart from chance.
+    numbers without any interval can't be told apart from chance. What was measured of the machine
+    (seconds, memory) is left out.
     """
     agree, differ, unknown = [], [], []
     for key in [key for key in own.values if key in reference.values]:
         a, b = own.values[key], reference.values[key]
+        if a.unit in OF_MACHINE:
+            continue
         if np.isclose(a.value, b.value, rtol=1e-6, atol=1e-9):
             agree.append(key)
         elif a.low == a.high and b.low == b.high:
