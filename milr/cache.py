@@ -112,7 +112,7 @@ def locate(
         "sources": _digests(sources),
         "data": data,
         "torch": torch.__version__,
-        "libraries": _libraries(),
+        "libraries": libraries(),
         "device": kind,
     }
     text = json.dumps(parts, sort_keys=True)
@@ -120,8 +120,8 @@ def locate(
 
 
 @functools.cache
-def _libraries() -> dict[str, str]:
-    """Versions of what draws, explains and estimates beside torch; those that are installed."""
+def libraries() -> dict[str, str]:
+    """Return the versions of what draws, explains and estimates beside torch, where installed."""
     found = {}
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

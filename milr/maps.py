@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ class Maps:
 
     def __getitem__(self, index) -> "Maps":
         """The maps of some of the images; those of one, by its number, are (1, ...), too."""
-        some = [index] if isinstance(index, int) else index
+        some = [index] if isinstance(index, Integral) else index
         return self._changed(lambda m: m[some])
 
     def _changed(self, change: Callable, offset: tuple[float, float] | None = None) -> "Maps":

@@ -92,8 +92,8 @@ def test_another_torch_version_misses(monkeypatch, capsys):
 def test_another_version_of_a_library_misses(monkeypatch, capsys):
     make = Maker()
     cache.cached("thing", {}, make)
-    others = {**cache._libraries(), "scipy": "0.1"}
-    monkeypatch.setattr(cache, "_libraries", lambda: others)
+    others = {**cache.libraries(), "scipy": "0.1"}
+    monkeypatch.setattr(cache, "libraries", lambda: others)
     cache.cached("thing", {}, make)
     assert make.calls == 2
     assert "libraries.scipy" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,6 +138,7 @@ def test_sharing_out_says_what_it_cannot_take():
 
 def test_the_maps_of_one_image_are_still_maps():
     total = torch.rand(3, 4, 4)
-    one = Maps(total, total, total, 3.0)[1]
-    assert one.total.shape == (1, 4, 4) and len(one) == 1
+    for index in (1, np.int64(1)):
+        one = Maps(total, total, total, 3.0)[index]
+        assert one.total.shape == (1, 4, 4) and len(one) == 1
     assert torch.equal(one.resized(8).total, Maps(total, total, total, 3.0).resized(8).total[1:2])

@@ -20,8 +20,6 @@ from milr.companion.reproduce import REFERENCE, cores
 from milr.files import replace_text
 from milr.paths import ROOT
 
-_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "captum", "zennit")
-
 
 def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
     """Write the numbers of a full run to the reference, and return its file.
@@ -119,8 +117,11 @@ def _device(run: Run) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **found}
+    # As with the device: it brings torch.
+    from milr.cache import libraries
+
+    torch = importlib.metadata.version("torch")
+    return {"python": platform.python_version(), "torch": torch, **libraries()}
 
 
 def _git(root: Path, *words: str) -> str:

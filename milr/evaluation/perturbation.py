@@ -57,7 +57,7 @@ def blurred(model: nn.Module, width: float = 1 / 12) -> Run:
         images = images.to(taps.device_of(model))
         sigma = width * images.shape[-2]
         side = 2 * int(2 * sigma + 0.5) + 1
-        # Once for all masks: for a small network it takes as long as a pass.
+        # Once for all masks: beside a pass of a small network it is not cheap.
         smooth = gaussian_blur(images, [side, side], [sigma, sigma])
 
         def outputs(keep: Tensor) -> Tensor:

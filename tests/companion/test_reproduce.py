@@ -171,6 +171,14 @@ def waiting(tmp_path):
     return SimpleNamespace(root=tmp_path, names=set(needs), took=took)
 
 
+def test_make_finds_files_with_odd_characters_in_their_paths(tmp_path):
+    odd = tmp_path / "50 % of $a: #1"
+    odd.touch()
+    (tmp_path / "rules.mk").write_text(f"all: {reproduce._escaped(odd)}\n\t@echo made\n")
+    done = subprocess.run(["make", "-f", "rules.mk"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "made\n", done.stderr
+
+
 def test_the_book_is_of_those_that_were_run(checkout):
     chosen = [checkout.first, checkout.second]
     with pytest.raises(ValueError, match="no notebook was run in .*; run `make reproduce`"):

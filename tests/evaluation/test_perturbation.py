@@ -171,6 +171,17 @@ def test_blur_takes_the_place_of_pixels():
     assert (seen[:, :, 12:, 6:18] - 0.5).abs().max() < 0.05
 
 
+def test_an_image_is_blurred_once_for_all_its_masks(monkeypatch):
+    counted = []
+    blur = perturbation.gaussian_blur
+    monkeypatch.setattr(
+        perturbation, "gaussian_blur", lambda x, *how: counted.append(len(x)) or blur(x, *how)
+    )
+    how = (perturbation.blurred(Summing().eval()), images(), oracle(4), outputs(4), GRID)
+    perturbation.keep(*how, shares=(0.1, 0.2, 0.5), batch_size=3)
+    assert counted == [3, 1]
+
+
 def test_the_model_stays_as_it_was(run):
     model = Summing().eval()
     before = copy.deepcopy(model.state_dict())
