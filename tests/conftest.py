@@ -1,10 +1,18 @@
-"""Made-up copies of the photographs, for the tests of the data sets and of the chapters on them."""
+"""Made-up copies of the photographs, and an environment as a person has it."""
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
 from torchvision import datasets
+
+
+@pytest.fixture(autouse=True)
+def no_make_around(monkeypatch):
+    """What a test starts is not part of the `make test` that may have started the tests."""
+    for name in [name for name in os.environ if "MAKE" in name]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

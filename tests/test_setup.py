@@ -90,11 +90,7 @@ def test_what_runs_now_is_what_is_locked():
 
 
 def make(*words):
-    # As a person calls it, also when this test was itself started by make.
-    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
-    return subprocess.run(
-        ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(

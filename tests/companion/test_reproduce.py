@@ -21,7 +21,6 @@ from milr.paths import ROOT
 @pytest.fixture
 def make(checkout, capfd, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("MAKEFLAGS", raising=False)
 
     def call(*words):
         code = reproduce.main(["--root", str(checkout.root), "--profile", "quick", *words])
