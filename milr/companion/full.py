@@ -16,7 +16,7 @@ from pathlib import Path
 
 from milr.companion import claims, manifest
 from milr.companion.profiles import Run, add_arguments, run_of
-from milr.companion.reproduce import REFERENCE, cores
+from milr.companion.schedule import REFERENCE, cores
 from milr.files import replace_text
 from milr.paths import ROOT
 

@@ -16,7 +16,7 @@ from milr.paths import ROOT, data_root
 # These run the notebooks and make the pages; what a notebook computes does not depend on them.
 _MACHINERY = {"companion/" + name + ".py" for name in (
     "__init__", "compare", "manifest", "profiles", "progress", "reference", "reproduce", "run",
-    "serve", "stage", "validate",
+    "schedule", "serve", "stage", "validate",
 )}  # fmt: skip
 
 

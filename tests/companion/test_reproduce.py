@@ -8,11 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from milr.companion import manifest, reproduce, run, stage
+from milr.companion import manifest, reproduce, run, schedule, stage
 from milr.companion.profiles import Run
 from milr.files import hold
 from milr.paths import ROOT
@@ -108,7 +107,7 @@ def test_what_prints_something_else_the_second_time_is_not_validated(checkout, m
 
 def test_only_what_changed_and_its_dependants_run_again(checkout, make):
     quick = checkout.root / "notebooks/profiles/quick.yml"
-    todo = rules_todo(checkout)
+    todo = executed_anew(checkout)
     assert todo() == {"a_first", "b_second"}
     for path in (checkout.first, checkout.second):
         pretend_executed(checkout, path)
@@ -138,44 +137,14 @@ def pretend_executed(checkout, notebook):
         touch(file)
 
 
-def rules_todo(checkout):
+def executed_anew(checkout):
     def todo():
-        folder = checkout.run.folder
-        (folder / "notebooks").mkdir(parents=True, exist_ok=True)
+        manifest.look_again()
         chosen = reproduce.choose(checkout.root, [])
-        (folder / "rules.mk").write_text(reproduce.rules(chosen, checkout.run))
-        said = subprocess.run(
-            ["make", "-n", "-f", "rules.mk"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout
-        return set(re.findall(r"companion\.run .*?(a_first|b_second)\.ipynb", said))
+        found = schedule.due(chosen, checkout.run)
+        return {task.notebook.stem for task in found if task.step == "run"}
 
     return todo
-
-
-@pytest.fixture
-def waiting(tmp_path):
-    """A root whose notebooks wait for each other, and what they took if it is told."""
-    needs = {"a_short": [], "b_root": [], "c_long": ["b_root"], "d_middle": [], "e_all": ["*"]}
-    (tmp_path / "notebooks").mkdir()
-    for name, needed in needs.items():
-        note = {"cells": [], "metadata": {"milr": {"needs": needed}}}
-        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps(note))
-
-    def took(**seconds):
-        reference = tmp_path / reproduce.REFERENCE
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"chapters": {name: {"seconds": s} for name, s in seconds.items()}}
-        reference.write_text(json.dumps(kept))
-
-    return SimpleNamespace(root=tmp_path, names=set(needs), took=took)
-
-
-def test_make_finds_files_with_odd_characters_in_their_paths(tmp_path):
-    odd = tmp_path / "50 % of $a: #1"
-    odd.touch()
-    (tmp_path / "rules.mk").write_text(f"all: {reproduce._escaped(odd)}\n\t@echo made\n")
-    done = subprocess.run(["make", "-f", "rules.mk"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "made\n", done.stderr
 
 
 def test_the_book_is_of_those_that_were_run(checkout):
@@ -184,25 +153,6 @@ def test_the_book_is_of_those_that_were_run(checkout):
         reproduce.were_run(chosen, checkout.run)
     pretend_executed(checkout, checkout.first)
     assert reproduce.were_run(chosen, checkout.run) == [checkout.first]
-
-
-def test_what_others_wait_for_longest_is_begun_first(waiting):
-    chosen = reproduce.choose(waiting.root, [])
-    assert {path.stem for path in chosen} == waiting.names
-    assert reproduce.urgent(chosen) == chosen
-    waiting.took(a_short=1, b_root=2, c_long=90, d_middle=30)
-    order = [path.stem for path in reproduce.urgent(chosen)]
-    assert order == ["b_root", "c_long", "d_middle", "a_short", "e_all"]
-
-
-def test_notebooks_that_wait_for_each_other_are_a_chain(waiting):
-    chosen = reproduce.choose(waiting.root, [])
-    assert not reproduce.is_chain(chosen) and not reproduce.is_chain([])
-    waiting.took(a_short=25, b_root=50, c_long=50, d_middle=50)
-    assert not reproduce.is_chain(chosen)
-    assert reproduce.is_chain(reproduce.choose(waiting.root, ["c_long"]))
-    waiting.took(a_short=1, b_root=50, c_long=50, d_middle=50)
-    assert reproduce.is_chain(chosen)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +314,6 @@ def test_a_device_that_is_not_there_is_refused_before_a_page_is_out_of_date(
     code, said = make("--device", "cuda")
     assert code == 2
     assert "refused: device is 'cuda'; this machine offers auto, cpu" in said
-    assert not (checkout.run.folder / "rules.mk").exists()
     assert not any(manifest.stale(n, checkout.run) for n in (checkout.first, checkout.second))
 
 
@@ -381,41 +330,6 @@ def test_a_second_run_in_the_same_folder_waits(checkout, make):
     said = other.communicate(timeout=60)[1]
     assert "another run works in" in first
     assert "it was not validated" in said
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("", 1), (" -j2 --jobserver-auth=3,4", 2), ("ks -j16 --jobserver-auth=3,4 -- SEED=3", 16),
-     (" -j", 0), ("-- PROFILE=quick", 1), ("k -- DATA=birds", 1), (" -j1", 1)],
-)  # fmt: skip
-def test_the_number_of_jobs_is_read_from_makes_flags(flags, expected):
-    assert reproduce.jobs(flags, "full") == expected
-
-
-def test_an_old_make_that_hides_the_number_gets_as_many_as_there_are_cores(monkeypatch):
-    monkeypatch.setattr(reproduce, "cores", lambda: 4)
-    assert reproduce.jobs(" --jobserver-fds=3,4 -j", "quick") == 4
-
-
-def test_two_at_once_in_the_short_profiles_unless_make_is_told_otherwise(monkeypatch):
-    for count, expected in ((1, 1), (2, 2), (16, 2)):
-        monkeypatch.setattr(reproduce, "cores", lambda count=count: count)
-        assert [reproduce.jobs("", p) for p in ("smoke", "quick", "full", "paper")] == [
-            expected, expected, 1, 1,
-        ]  # fmt: skip
-    assert reproduce.jobs(" -j1", "quick") == 1 and reproduce.jobs(" -j3", "full") == 3
-    assert reproduce.jobs("", "quick", chain=True) == 1
-    assert reproduce.jobs(" -j2", "quick", chain=True) == 2
-
-
-def test_threads_are_shared_out(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(reproduce, "cores", lambda: 8)
-    assert [reproduce.threads(count)["OMP_NUM_THREADS"] for count in (1, 2, 3, 16)] == [
-        "8", "4", "2", "1",
-    ]  # fmt: skip
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert reproduce.threads(1)["OMP_NUM_THREADS"] == "3"
 
 
 def test_each_run_has_a_folder_of_its_own():
