@@ -40,25 +40,26 @@ def dealt(maps: Tensor, labels: Tensor, names: Sequence[str], seed: int = 0) -> 
     if len(maps) < 2:
         raise ValueError(f"{len(maps)} map; give two or more, so that they can be dealt out anew")
     draw = np.random.default_rng(seed)
-    found = []
-    for _ in range(DEALS):
+    own = np.empty((DEALS, len(maps)), dtype=np.int64)
+    for row in own:
         # Along a random ring, so that no image gets its own.
-        ring = torch.from_numpy(draw.permutation(len(maps)))
-        other = torch.empty_like(maps)
-        other[ring] = maps[ring.roll(1)]
-        found.append(mean_on_parts(other, labels, names))
-    return torch.stack(found)
+        ring = draw.permutation(len(maps))
+        row[ring] = np.roll(ring, 1)
+    other = maps[torch.from_numpy(own)]
+    found = mean_on_parts(other.flatten(0, 1), labels.repeat(DEALS, 1, 1), names)
+    return found.unflatten(0, (DEALS, -1))
 
 
 def following(held: Tensor, effects: Tensor) -> Tensor:
     """Rank correlation over the parts of each image of what its map holds with the effects: (B,).
 
-    held: (B, P), NaN for parts that are not there; effects: (P, B), what exchanging each part did.
+    held: (B, P), NaN for parts that are not there, or several of them, (..., B, P), for (..., B);
+    effects: (P, B), what exchanging each part did.
     0 for an image on which either is constant: such a map follows nothing.
     """
     a, b = (_ranks(values) for values in _both(held, effects))
-    norm = np.sqrt(np.nansum(a * a, axis=1) * np.nansum(b * b, axis=1))
-    together = np.nansum(a * b, axis=1)
+    norm = np.sqrt(np.nansum(a * a, axis=-1) * np.nansum(b * b, axis=-1))
+    together = np.nansum(a * b, axis=-1)
     return torch.from_numpy(np.divide(together, norm, out=np.zeros_like(norm), where=norm > 0))
 
 
@@ -69,11 +70,12 @@ def following_pooled(held: Tensor, effects: Tensor) -> Tensor:
     all). It rewards maps that are strong as a whole on images where every exchange does much, as
     where the network is unsure: gradients of a log-probability are, wherever they lie.
     """
-    a, b = _both(held, effects)
-    a, b = (_ranks(values.reshape(1, -1)).reshape(values.shape) for values in (a, b))
-    norm = np.sqrt(np.nansum(a * a) * np.nansum(b * b))
-    together = np.nansum(a * b, axis=1) * len(a)
-    return torch.from_numpy(together / norm if norm > 0 else np.zeros(len(a)))
+    all_parts = (values.reshape(*values.shape[:-2], -1) for values in _both(held, effects))
+    a, b = map(_ranks, all_parts)
+    norm = np.sqrt(np.nansum(a * a, axis=-1) * np.nansum(b * b, axis=-1))[..., None]
+    images = held.shape[-2]
+    together = np.nansum((a * b).reshape(held.shape), axis=-1) * images
+    return torch.from_numpy(np.divide(together, norm, out=np.zeros_like(together), where=norm > 0))
 
 
 def spared(moved: Tensor, decided: Tensor) -> Tensor:
@@ -92,5 +94,5 @@ def _both(held: Tensor, effects: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Of each row, centred; NaN stays NaN."""
-    ranks = stats.rankdata(values, axis=1, nan_policy="omit")
-    return ranks - np.nanmean(ranks, axis=1, keepdims=True)
+    ranks = stats.rankdata(values, axis=-1, nan_policy="omit")
+    return ranks - np.nanmean(ranks, axis=-1, keepdims=True)

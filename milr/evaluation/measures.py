@@ -169,9 +169,14 @@ def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
         for name in EFFECTS:
             effect = getattr(found, name)
             table[name + ending] = follow(held, effect)
-            null = torch.stack([follow(other, effect) for other in others])
-            table[f"{name}{ending}_null"] = null.mean(0)
+            table[f"{name}{ending}_null"] = follow(others, effect).mean(0)
     return table
+
+
+def by_sums(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
+    """Of `against_effects` the first reading alone: sums on parts, image by image, no null."""
+    held = effects.mean_on_parts(maps, labels, found.parts) * effects.areas(labels, found.parts)
+    return {name: effects.following(held, getattr(found, name)) for name in EFFECTS}
 
 
 def removals(

@@ -182,6 +182,8 @@ def test_a_map_of_the_effects_follows_the_decision(one):
     effect = torch.tensor([0.1, 2.0, 1.0])[:, None].expand(-1, 4)
     found = measures.Exchanged(("background", "wing", "tail"), effect.flip(0), effect, effect)
     table = measures.against_effects(effect[:, 0][labels.long()], labels, found)
+    for name, values in measures.by_sums(effect[:, 0][labels.long()], labels, found).items():
+        assert torch.equal(values, table[name])
     assert table["decision_mean"].tolist() == pytest.approx([1] * 4)
     assert table["decision_mean_null"].mean() < 0.5
     negative = measures.against_effects(-effect[:, 0][labels.long()], labels, found)

@@ -80,6 +80,25 @@ def test_all_parts_of_all_images_together_are_one_ranking():
     assert effects.following_pooled(torch.ones(6, 5), torch.from_numpy(b.T)).tolist() == [0] * 6
 
 
+@pytest.mark.parametrize("follow", [effects.following, effects.following_pooled])
+def test_several_readings_of_the_same_images_are_followed_as_each_alone(follow):
+    draw = np.random.default_rng(3)
+    several, done = torch.from_numpy(draw.normal(size=(3, 6, 5))), draw.normal(size=(5, 6))
+    several[1, 2, 4] = torch.nan
+    several[2] = 1.0
+    done = torch.from_numpy(done)
+    assert torch.equal(follow(several, done), torch.stack([follow(one, done) for one in several]))
+
+
+def test_maps_are_dealt_out_to_other_images(labels):
+    maps = torch.arange(4.0)[:, None, None].expand(-1, 4, 3)
+    found = effects.dealt(maps, labels, NAMES)
+    assert found.shape == (effects.DEALS, 4, 4)
+    for one in found:
+        assert (one == one[:, :1]).all() and sorted(one[:, 0].tolist()) == [0, 1, 2, 3]
+        assert (one[:, 0] != torch.arange(4)).all()
+
+
 def test_pooling_rewards_a_map_that_is_strong_where_all_effects_are():
     sure, unsure = torch.tensor([[0.1, 0.2, 0.3]]), torch.tensor([[3.0, 2.0, 1.0]])
     done = torch.cat([sure, unsure])
