@@ -19,7 +19,7 @@ def told(label: str, cells: int, stream=None) -> Iterator[Callable[[int], None]]
     and now and then for a cell that takes long.
     """
     stream = stream or sys.stderr
-    # Notebooks that run side by side share the terminal, so `reproduce` calls it dumb.
+    # Notebooks that run side by side share the terminal, so `schedule` calls it dumb.
     terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     start = time.monotonic()
     current = [0]

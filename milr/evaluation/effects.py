@@ -40,14 +40,14 @@ def dealt(maps: Tensor, labels: Tensor, names: Sequence[str], seed: int = 0) -> 
     if len(maps) < 2:
         raise ValueError(f"{len(maps)} map; give two or more, so that they can be dealt out anew")
     draw = np.random.default_rng(seed)
-    own = np.empty((DEALS, len(maps)), dtype=np.int64)
-    for row in own:
+    found = []
+    for _ in range(DEALS):
         # Along a random ring, so that no image gets its own.
-        ring = draw.permutation(len(maps))
-        row[ring] = np.roll(ring, 1)
-    other = maps[torch.from_numpy(own)]
-    found = mean_on_parts(other.flatten(0, 1), labels.repeat(DEALS, 1, 1), names)
-    return found.unflatten(0, (DEALS, -1))
+        ring = torch.from_numpy(draw.permutation(len(maps)))
+        other = torch.empty_like(maps)
+        other[ring] = maps[ring.roll(1)]
+        found.append(mean_on_parts(other, labels, names))
+    return torch.stack(found)
 
 
 def following(held: Tensor, effects: Tensor) -> Tensor:
@@ -70,8 +70,7 @@ def following_pooled(held: Tensor, effects: Tensor) -> Tensor:
     all). It rewards maps that are strong as a whole on images where every exchange does much, as
     where the network is unsure: gradients of a log-probability are, wherever they lie.
     """
-    all_parts = (values.reshape(*values.shape[:-2], -1) for values in _both(held, effects))
-    a, b = map(_ranks, all_parts)
+    a, b = (_ranks(values.reshape(*values.shape[:-2], -1)) for values in _both(held, effects))
     norm = np.sqrt(np.nansum(a * a, axis=-1) * np.nansum(b * b, axis=-1))[..., None]
     images = held.shape[-2]
     together = np.nansum((a * b).reshape(held.shape), axis=-1) * images

@@ -139,7 +139,6 @@ def pretend_executed(checkout, notebook):
 
 def executed_anew(checkout):
     def todo():
-        manifest.look_again()
         chosen = reproduce.choose(checkout.root, [])
         found = schedule.due(chosen, checkout.run)
         return {task.notebook.stem for task in found if task.step == "run"}
