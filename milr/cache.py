@@ -31,6 +31,8 @@ LIBRARIES = (
     "captum", "numpy", "opencv-python-headless", "scikit-learn", "scipy", "torchvision", "zennit",
 )  # fmt: skip
 _DAMAGE = (ValueError, KeyError, TypeError, OSError, RuntimeError, pickle.UnpicklingError)
+# When the sources were written that this process runs.
+_WRITTEN = {path: path.stat().st_mtime_ns for path in Path(__file__).parent.rglob("*.py")}
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -67,10 +69,11 @@ def cached(
     data: digest of the data.
 
     The result is always what was read back from the disk, on the CPU, so a first and a second run
-    see the same. If the disk refuses the entry (it is full, say) the result is returned all the
-    same and a message says that it was not kept. Of several processes that want the same entry one
-    makes it and the others wait; the ranks of one distributed training must not wait for each
-    other here: they call `read` and, on the first rank only, `write`.
+    see the same. If the disk refuses the entry (it is full, say), or one of its sources in this
+    package was written anew after this process began, which then runs another text than the key
+    says, the result is returned all the same and a message says that it was not kept. Of several
+    processes that want the same entry one makes it and the others wait; of the ranks of one
+    distributed training the first alone may call this.
 
     Raises TypeError if `config` or what `make` returns can't be kept.
     """
@@ -79,6 +82,9 @@ def cached(
     found = read(entry) if entry.file(".json").exists() else None
     if found is not None:
         return found
+    if changed := [file for file in _files(sources) if _written_anew(file)]:
+        _say(f"{name} {entry.key} will not be kept: {changed[0].name} was changed after this began")
+        return make()
     busy = f"cache: {name} {entry.key} is being made by another process; waiting for it"
     with contextlib.ExitStack() as stack:
         try:
@@ -188,12 +194,13 @@ def read(entry: Entry) -> object | None:
             raise ValueError("its note was changed")
         if _sha256(entry.file(".pt")) != note["sha256"]:
             raise ValueError("its content was changed")
-        found = torch.load(entry.file(".pt"), map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         for ending in (".json", ".pt"):
             _move_aside(entry.file(ending))
         _say(f"{entry.name} {entry.key} is damaged ({error}); moved aside, will be made again")
         return None
+    # What fails from here on (no memory, say) is no fault of the entry.
+    found = torch.load(entry.file(".pt"), map_location="cpu", weights_only=True)
     _say(f"{entry.name} {entry.key} hit")
     return found
 
@@ -221,7 +228,8 @@ def write(entry: Entry, made: object) -> object:
 
 
 def _move_aside(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    # It may have gone already, or lie where nothing may be written.
+    with contextlib.suppress(OSError):
         os.replace(path, path.with_name(f"{path.name}.damaged"))
 
 
@@ -290,14 +298,25 @@ def _plain(config: dict) -> dict:
 
 def _digests(sources: Sequence[ModuleType | str | Path]) -> dict[str, str]:
     digests = {}
+    for file in _files(sources):
+        label = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name
+        digests[str(label)] = _sha256(file)[:16]
+    return digests
+
+
+def _files(sources: Sequence[ModuleType | str | Path]) -> list[Path]:
+    """The files of these modules, packages and paths."""
+    files = []
     for source in sources:
         path = Path(source.__file__ if isinstance(source, ModuleType) else source)
         path = (ROOT / path).resolve()
         package = path.name == "__init__.py"
-        for file in sorted(path.parent.rglob("*.py")) if package else [path]:
-            label = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name
-            digests[str(label)] = _sha256(file)[:16]
-    return digests
+        files += sorted(path.parent.rglob("*.py")) if package else [path]
+    return files
+
+
+def _written_anew(file: Path) -> bool:
+    return file in _WRITTEN and file.stat().st_mtime_ns != _WRITTEN[file]
 
 
 def _sha256(path: Path) -> str:

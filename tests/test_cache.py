@@ -80,6 +80,53 @@ def test_a_changed_source_misses_and_is_named(tmp_path, capsys):
     assert "sources.method.py" in capsys.readouterr().err
 
 
+def test_what_other_code_made_than_the_key_says_is_not_kept(capsys):
+    # A source of the package that is edited while a notebook runs: what runs is the text before.
+    source = ROOT / "milr" / "maps.py"
+    written = source.stat()
+    make = Maker()
+    try:
+        os.utime(source, ns=(written.st_atime_ns, written.st_mtime_ns + 1_000_000_000))
+        assert torch.equal(cache.cached("thing", {}, make, sources=[source]), make.value)
+        assert "maps.py was changed after this began" in capsys.readouterr().err
+        cache.cached("thing", {}, make, sources=[ROOT / "milr" / "taps.py"])
+        assert capsys.readouterr().err.count("changed") == 0
+    finally:
+        os.utime(source, ns=(written.st_atime_ns, written.st_mtime_ns))
+    cache.cached("thing", {}, make, sources=[source])
+    cache.cached("thing", {}, make, sources=[source])
+    assert make.calls == 3
+
+
+def test_an_entry_that_there_is_no_memory_for_stays_where_it_is(folder, monkeypatch):
+    make = Maker()
+    cache.cached("thing", {}, make)
+
+    def refuse(*_, **__):
+        raise RuntimeError("not enough memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", refuse)
+        with pytest.raises(RuntimeError, match="not enough memory"):
+            cache.cached("thing", {}, make)
+    cache.cached("thing", {}, make)
+    assert make.calls == 1 and not list(folder.glob("*.damaged"))
+
+
+def test_a_damaged_entry_where_nothing_may_be_written_is_made_and_not_kept(folder, monkeypatch):
+    make = Maker()
+    cache.cached("thing", {}, make)
+    (content,) = folder.glob("*.pt")
+    content.write_bytes(b"no entry")
+
+    def refused(*_):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(os, "replace", refused)
+    assert torch.equal(cache.cached("thing", {}, make), make.value)
+    assert make.calls == 2 and content.read_bytes() == b"no entry"
+
+
 def test_another_torch_version_misses(monkeypatch, capsys):
     make = Maker()
     cache.cached("thing", {}, make)

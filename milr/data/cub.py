@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
@@ -141,7 +142,7 @@ def _load(
         raise ValueError(f"no photograph of the split {split!r} is in {folder}. {HINT}")
     kept = cache.cached(
         "cub",
-        {"split": split, "size": size, "view": view},
+        {"split": split, "size": size, "view": view, "pillow": PIL.__version__},
         lambda: _decode(notes, rows, folder, size, window),
         sources=[__file__, cub_tables],
         data=_content(folder, notes, rows),

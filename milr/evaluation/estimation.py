@@ -67,7 +67,8 @@ def trials(plan: Plan, tasks: Iterable[Task] | None = None) -> list[dict]:
     found = []
     for group in groups.values():
         names = [task.name for task in group]
-        config = {**asdict(plan), "names": names, "truths": [task.truth for task in group]}
+        config = {**asdict(plan), "device": _device(plan.device), "names": names}
+        config["truths"] = [task.truth for task in group]
         found += cached("estimates", config, lambda g=group: _trials(plan, g), sources=SOURCES)
     return found
 
