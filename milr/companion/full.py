@@ -17,6 +17,7 @@ from pathlib import Path
 from milr.companion import claims, manifest
 from milr.companion.profiles import Run, add_arguments, run_of
 from milr.companion.schedule import REFERENCE, cores
+from milr.companion.validate import is_valid
 from milr.files import replace_text
 from milr.paths import ROOT
 
@@ -25,9 +26,10 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
     """Write the numbers of a full run to the reference, and return its file.
 
     only: names of the chapters to keep; all if none is given. Raises ValueError for another
-    profile, for chapters without up-to-date results, for sources that are not committed, since the
-    commit would not be what the numbers come from, and for some chapters of a run that was made
-    from another data set or seed, on another device or with other versions than the reference.
+    profile, for chapters without up-to-date and validated results, for sources that are not
+    committed, since the commit would not be what the numbers come from, and for some chapters of a
+    run that was made from another data set or seed, on another device or with other versions than
+    the reference.
     """
     if run.profile != "full":
         raise ValueError(f"the reference is made of a full run, and this one is {run.profile}")
@@ -100,6 +102,8 @@ def _chapter(notebook: Path, run: Run, commit: str) -> dict:
 def _lacks(notebook: Path, run: Run) -> str:
     if reason := manifest.stale(notebook, run):
         return reason
+    if not is_valid(manifest.executed(notebook, run)):
+        return "it was not validated"
     return "" if _results(notebook, run).exists() else "it recorded nothing"
 
 

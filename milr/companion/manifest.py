@@ -7,6 +7,7 @@ written after it. Without a manifest that agrees with everything there is no pag
 import functools
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 from milr.companion.profiles import Run, resolve
@@ -74,6 +75,7 @@ def ingredients(notebook: Path, run: Run, extra: dict | None = None) -> dict:
         "parameters": resolve(notebook, run, extra),
         "sources": sources_digest(),
         "lock": digest(ROOT / "requirements.lock"),
+        "Python": ".".join(map(str, sys.version_info[:2])),
         "data": data_digest(notebook, run),
         "fetched": fetched_digest(notebook),
         "needs": {
@@ -119,10 +121,12 @@ def digest(path: Path) -> str:
 
 
 def sources_digest() -> str:
-    """Return the digest of the sources that the outcome of a notebook depends on."""
+    """Return the digest of the sources that the outcome of a notebook depends on: the code of
+    the package, and the style of its figures.
+    """
     package = ROOT / "milr"
     total = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.mplstyle")]):
         name = path.relative_to(package).as_posix()
         if name not in _MACHINERY:
             total.update(f"{name} {digest(path)}\n".encode())

@@ -1,6 +1,7 @@
 """Run the notebooks in their order, validate them and build the book: `make reproduce`."""
 
 import argparse
+import contextlib
 import graphlib
 import os
 import sys
@@ -30,7 +31,13 @@ def main(words: list[str] | None = None) -> int:
         print(f"refused: {error}", file=sys.stderr)
         return 2
     busy = f"another run works in {_short(run.folder)}; waiting for it"
-    with hold(run.folder / ".lock", busy):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold(run.folder / ".lock", busy))
+        except OSError as error:
+            words = "nothing can be written there; MILR_BUILD names another folder than build"
+            print(f"refused: {error}: {words}", file=sys.stderr)
+            return 2
         try:
             return _do(options.step, options.root, run, chosen)
         except stage.Refused as error:

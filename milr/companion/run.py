@@ -42,7 +42,7 @@ def main(words: list[str] | None = None) -> int:
     if not notebook.is_file():
         print(f"there is no notebook {options.notebook}", file=sys.stderr)
         return 2
-    target = options.out or manifest.executed(notebook, run)
+    target = manifest.executed(notebook, run)
     label = f"{options.position} {notebook.stem}".strip()
     busy = f"{label}  another run has it in hand; waiting"
     with hold(target.with_name(f".{notebook.stem}.lock"), busy):
@@ -181,7 +181,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m milr.companion.run", description=__doc__)
     parser.add_argument("notebook", type=Path)
     add_arguments(parser)
-    parser.add_argument("--out", type=Path, help="file of the executed notebook")
     parser.add_argument("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--position", default="", help="shown before the name, e.g. [2/4]")
     return parser

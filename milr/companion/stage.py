@@ -44,6 +44,8 @@ def build(root: Path, run: Run, chosen: Sequence[Path]) -> Path:
     Raises Refused if one of `chosen` is stale, or if the build says a warning or fails.
     """
     refuse_stale(chosen, run)
+    # Before anything is read: what is changed while the book is built is not in it.
+    shown = fingerprint(root, run)
     source, fresh = run.folder / "book-src", run.folder / "book-new"
     for folder in (source, fresh):
         shutil.rmtree(folder, ignore_errors=True)
@@ -61,7 +63,7 @@ def build(root: Path, run: Run, chosen: Sequence[Path]) -> Path:
         raise Refused(f"the book could not be built ({log}):\n{_complaints(log)}")
     _swap(fresh / "_build" / "html", run.folder / "book")
     shutil.rmtree(fresh, ignore_errors=True)
-    replace_text(run.folder / "book.json", json.dumps(fingerprint(root, run)))
+    replace_text(run.folder / "book.json", json.dumps(shown))
     return page(run)
 
 
@@ -84,9 +86,8 @@ def fingerprint(root: Path, run: Run) -> str:
     made_of = [root / "_config.yml", root / "_toc.yml", Path(__file__), Path(figures.__file__)]
     made_of += sorted(path for path in (root / "book").rglob("*") if path.is_file())
     made_of += [
-        manifest.executed(notebook, run)
+        manifest.executed(notebook, run) if _can_be_shown(notebook, run) else notebook
         for notebook in manifest.notebooks(root)
-        if _can_be_shown(notebook, run)
     ]
     total = "".join(f"{path.name} {manifest.digest(path)}\n" for path in made_of)
     return hashlib.sha256(total.encode()).hexdigest()

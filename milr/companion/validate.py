@@ -6,6 +6,7 @@ The second execution finds in the cache what took long in the first one, so it t
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from milr.companion import manifest, progress, results
 from milr.companion.profiles import Run, add_arguments, run_of
-from milr.companion.run import identity
+from milr.companion.run import STARTS, identity
 from milr.files import replace_text
 
 LEAST_CELLS, LEAST_SHARE = 3, 0.2
@@ -82,8 +83,16 @@ def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
         # Results of this second execution must not replace the evidence of the first.
         second = identity(notebook, run, run.folder / "validation")
         with progress.told(f"{label} validating", 0):
-            outcome = nbval(path, second)
+            for _ in range(STARTS):
+                outcome = nbval(path, second)
+                # As in `run.execute`: of kernels that start together one can die before it begins.
+                if "Kernel died before replying" not in outcome.stdout:
+                    break
         wrong = [outcome.stdout] if outcome.returncode else []
+        # What it reads may have come in between: then the copy is not wrong, but out of date.
+        manifest.look_again()
+        if wrong and (reason := manifest.stale(notebook, run)):
+            wrong = [f"{reason}; run it again"]
     if not wrong:
         replace_text(path.with_suffix(".valid"), manifest.digest(path))
     return wrong
@@ -115,6 +124,8 @@ def _is_compared(cell: dict) -> bool:
 
 
 if __name__ == "__main__":
+    # So that the second execution ends with this process.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ def full_run(checkout):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
         manifest.write(target, manifest.ingredients(path, run), 12.5)
+        target.with_suffix(".valid").write_text(manifest.digest(target))
         values = {
             "05.beak": {"value": 2.0, "interval": [1.0, 3.0], "unit": "bits"},
             "05.word": {"value": "yes", "interval": None, "unit": ""},
@@ -93,6 +94,12 @@ def test_another_profile_is_refused(checkout):
 def test_a_chapter_that_changed_since_is_refused(checkout, full_run):
     checkout.notebook(checkout.second, ["print('changed')"], needs=["a_first"])
     with pytest.raises(ValueError, match="b_second: .*another version of the notebook"):
+        full.keep(full_run, checkout.root)
+
+
+def test_a_chapter_that_was_not_validated_is_refused(checkout, full_run):
+    manifest.executed(checkout.second, full_run).with_suffix(".valid").unlink()
+    with pytest.raises(ValueError, match="b_second: it was not validated"):
         full.keep(full_run, checkout.root)
 
 

@@ -105,6 +105,19 @@ def test_what_prints_something_else_the_second_time_is_not_validated(checkout, m
     assert "The book was not built" in said
 
 
+def test_what_became_out_of_date_meanwhile_is_not_called_wrong(checkout, make):
+    # As where a data set comes while a chapter is validated: run again it prints something else.
+    come = "import os, pathlib; again = 'validation' in os.environ['MILR_RESULTS']; print(again)"
+    file = str(checkout.root / "c.txt")
+    touch = f"pathlib.Path({file!r}).touch() if again else None"
+    checkout.notebook(checkout.first, [come, touch, "print(1)", "print(2)"])
+    content = json.loads(checkout.first.read_text())
+    content["metadata"]["milr"]["reads"] = ["c.txt"]
+    checkout.first.write_text(json.dumps(content))
+    code, said = make("--only", "a_first")
+    assert code != 0 and "another version of a file that it reads; run it again" in said
+
+
 def test_only_what_changed_and_its_dependants_run_again(checkout, make):
     quick = checkout.root / "notebooks/profiles/quick.yml"
     todo = executed_anew(checkout)
@@ -196,6 +209,25 @@ def test_changed_code_makes_all_pages_stale(checkout, monkeypatch):
     assert "another version of the code" in manifest.stale(checkout.first, checkout.run)
 
 
+@pytest.mark.parametrize("name", ["maps.py", "companion/milr.mplstyle"])
+def test_code_and_the_style_of_figures_count_and_what_runs_notebooks_does_not(
+    tmp_path, monkeypatch, name
+):
+    shutil.copytree(ROOT / "milr", tmp_path / "milr", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    before = manifest.sources_digest()
+    (tmp_path / "milr" / "companion" / "serve.py").write_text("")
+    assert manifest.sources_digest() == before
+    (tmp_path / "milr" / name).write_text("")
+    assert manifest.sources_digest() != before
+
+
+def test_another_python_makes_all_pages_stale(checkout, monkeypatch):
+    pretend_executed(checkout, checkout.first)
+    monkeypatch.setattr(sys, "version_info", (3, 99, 0))
+    assert "another version of the Python" in manifest.stale(checkout.first, checkout.run)
+
+
 def test_data_put_there_later_make_the_chapters_stale_that_use_them(checkout, monkeypatch):
     data = checkout.root / "data"
     monkeypatch.setenv("MILR_DATA", str(data))
@@ -245,6 +277,31 @@ def test_data_that_come_while_a_chapter_runs_are_none_that_it_was_made_from(chec
         manifest.look_again()
         assert run.main([str(checkout.first), "--profile", "quick"]) == 0
         assert "the data" in manifest.stale(checkout.first, checkout.run)
+
+
+def test_what_is_changed_while_the_book_is_built_is_built_by_the_next_run(checkout, monkeypatch):
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
+
+    def edit(*_, **__):
+        (checkout.root / "book" / "welcome.md").write_text("# Good day\n")
+        built = checkout.run.folder / "book-new" / "_build" / "html"
+        built.mkdir(parents=True)
+        (built / "index.html").write_text("Welcome")
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(stage.subprocess, "run", edit)
+    stage.build(checkout.root, checkout.run, [checkout.first])
+    assert not stage.is_current(checkout.root, checkout.run)
+    stage.build(checkout.root, checkout.run, [checkout.first])
+    assert stage.is_current(checkout.root, checkout.run)
+
+
+def test_the_book_counts_the_text_of_chapters_that_were_not_run(checkout):
+    pretend_executed(checkout, checkout.first)
+    before = stage.fingerprint(checkout.root, checkout.run)
+    checkout.notebook(checkout.second, ["print('other')"], ["a_first"])
+    assert stage.fingerprint(checkout.root, checkout.run) != before
 
 
 def test_chapters_that_were_not_run_say_so(checkout):
@@ -314,6 +371,13 @@ def test_a_device_that_is_not_there_is_refused_before_a_page_is_out_of_date(
     assert code == 2
     assert "refused: device is 'cuda'; this machine offers auto, cpu" in said
     assert not any(manifest.stale(n, checkout.run) for n in (checkout.first, checkout.second))
+
+
+def test_a_build_folder_that_can_not_be_written_is_said(checkout, make, monkeypatch):
+    (checkout.root / "a file").touch()
+    monkeypatch.setenv("MILR_BUILD", str(checkout.root / "a file"))
+    code, said = make()
+    assert code == 2 and "nothing can be written there; MILR_BUILD names another folder" in said
 
 
 def test_a_second_run_in_the_same_folder_waits(checkout, make):

@@ -126,10 +126,13 @@ def test_what_has_begun_is_finished_after_a_failure(keep_going, later):
     assert result == [False] and worker.running == 0
 
 
-def test_what_runs_is_ended_with_the_run(checkout, tmp_path):
-    said = tmp_path / "process"
-    wait = f"import os, time; open({str(said)!r}, 'w').write(str(os.getppid())); time.sleep(600)"
-    checkout.notebook(checkout.first, [wait, "print(1)", "print(2)"])
+@pytest.mark.parametrize("execution", [1, 2], ids=["run", "validate"])
+def test_what_runs_is_ended_with_the_run(checkout, tmp_path, execution):
+    said, seen = tmp_path / "process", tmp_path / "executions"
+    count = f"import os, time; open({str(seen)!r}, 'a').write('.'); print(1)"
+    wait = f"if len(open({str(seen)!r}).read()) == {execution}: "
+    wait += f"open({str(said)!r}, 'w').write(str(os.getppid())); time.sleep(600)"
+    checkout.notebook(checkout.first, [count, f"{wait}\nprint(1)", "print(2)"])
     words = ["--root", str(checkout.root), "--profile", "quick"]
     run = subprocess.Popen(
         [sys.executable, "-m", "milr.companion.reproduce", *words],

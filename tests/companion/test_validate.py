@@ -1,6 +1,7 @@
 """The comparison of outputs is no empty ceremony: what is wrong turns it red."""
 
 import json
+import subprocess
 
 import nbformat
 import pytest
@@ -59,6 +60,25 @@ def test_agreeing_outputs_are_green_and_a_corrupted_number_is_red(referenced):
     outcome = validate.nbval(referenced, {})
     assert outcome.returncode == 1
     assert "Cell outputs differ" in strip_ansi(outcome.stdout)
+
+
+@pytest.mark.parametrize(("deaths", "wrong"), [(1, False), (9, True)])
+def test_a_kernel_that_does_not_start_is_started_again(checkout, monkeypatch, deaths, wrong):
+    monkeypatch.setattr(validate, "problems", lambda notebook: [])
+    path = checkout.executed(checkout.first)
+    path.parent.mkdir(parents=True)
+    path.write_text(checkout.first.read_text())
+    asked = []
+
+    def sometimes(*_):
+        asked.append(1)
+        dead = len(asked) <= deaths
+        said = "RuntimeError: Kernel died before replying to kernel_info" if dead else ""
+        return subprocess.CompletedProcess([], int(dead), said)
+
+    monkeypatch.setattr(validate, "nbval", sometimes)
+    assert bool(validate.validate(checkout.first, checkout.run)) == wrong
+    assert len(asked) == min(deaths + 1, validate.STARTS)
 
 
 def test_a_cell_without_an_execution_count_is_a_problem(referenced):
