@@ -17,7 +17,6 @@ RUN = --profile $(PROFILE) --data $(DATA) --seed $(SEED) --device $(DEVICE)
 # $(call one_of,NAME,allowed values): refuse anything else before anything is installed or run.
 one_of = $(if $(filter-out 1,$(words $($(1))))$(filter-out $(2),$($(1))),\
 	$(error $(1)=$($(1)) is not known; allowed are: $(2)))
-comma = ,
 digits = $(subst 9,,$(subst 8,,$(subst 7,,$(subst 6,,$(subst 5,,$(subst 4,,$(subst 3,,$(subst \
 	2,,$(subst 1,,$(subst 0,,$(1)))))))))))
 
@@ -51,7 +50,9 @@ help: ## list these commands
 
 setup: $(READY) ## make the environment .venv from requirements.lock
 
-$(READY): pyproject.toml requirements.lock
+# An environment whose Python has gone (an upgrade took it away) is made anew, too.
+gone:
+$(READY): pyproject.toml requirements.lock $(shell test -x "$(RUN_PYTHON)" || echo gone)
 	@sh milr/companion/setup.sh "$(VENV)" "$(PYTHON)"
 
 reproduce: $(READY) ## run the notebooks, validate them and build the book

@@ -128,6 +128,17 @@ def test_every_command_makes_the_environment_first(tmp_path, command):
     assert "setup.sh" in said.splitlines()[0]
 
 
+def test_an_environment_whose_python_has_gone_is_made_anew(tmp_path):
+    # As after an upgrade of the Python that it was made with: the link then leads nowhere.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    (tmp_path / ".milr-ready").touch()
+    assert "setup.sh" not in make("-n", "setup", f"VENV={tmp_path}").stdout
+    (tmp_path / "bin/python").unlink()
+    (tmp_path / "bin/python").symlink_to(tmp_path / "none")
+    assert "setup.sh" in make("-n", "setup", f"VENV={tmp_path}").stdout
+
+
 TOOLS = ("dirname", "find", "ls", "mkdir", "mv", "rm", "rmdir", "sleep", "touch")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from IPython.display import Image
 from matplotlib.figure import Figure
 
+from milr.files import replace_file
 from milr.paths import ROOT, build_root
 
 STYLE = Path(__file__).with_name("milr.mplstyle")
@@ -63,7 +64,7 @@ def save(
     }
     text = json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n"
     for suffix, content in ((".npz", arrays), (".png", picture), (".json", text.encode())):
-        _write_whole(folder / f"{name}{suffix}", content)
+        replace_file(folder / f"{name}{suffix}", lambda file, content=content: file.write(content))
     plt.close(figure)
     width = round(figure.get_size_inches()[0] * PAGE_PIXELS_PER_INCH)
     shown = {"milr": {"name": name, "caption": caption, **origin}}
@@ -157,12 +158,6 @@ def _npz(data: Mapping[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{key: np.asarray(value) for key, value in data.items()})
     return buffer.getvalue()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _sha256(content: bytes) -> str:

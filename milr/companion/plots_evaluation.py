@@ -91,7 +91,7 @@ def removal_curves(panels: Mapping[str, Mapping[str, tuple]], label: str, along:
         grid = figure.subplots(lines, 2, sharex=True, sharey="row", squeeze=False)
         for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
             for index, (name, (shares, values)) in enumerate(curves.items()):
-                style = DASHES[index // 7 % len(DASHES)] if index < 7 else "--"
+                style = DASHES[index // 7 % len(DASHES)]
                 axes.plot(shares, values, style, marker="o", markersize=2.5, label=name)
             axes.set_title(title)
             axes.grid(axis="y")

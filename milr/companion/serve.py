@@ -21,7 +21,7 @@ def main(words: list[str] | None = None) -> int:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=first.parent)
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", options.port), handler)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         print(f"port {options.port}: {error}; take another: make serve PORT=0", file=sys.stderr)
         return 2
     with server:

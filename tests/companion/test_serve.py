@@ -26,3 +26,10 @@ def test_a_port_that_is_taken_is_said(page, capsys):
         port = other.getsockname()[1]
         assert serve.main(["--port", str(port)]) == 2
     assert f"port {port}: " in capsys.readouterr().err
+
+
+def test_a_port_that_there_is_none_of_is_said(page, capsys):
+    page.parent.mkdir()
+    page.touch()
+    assert serve.main(["--port", "99999"]) == 2
+    assert "port 99999: " in capsys.readouterr().err
