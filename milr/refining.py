@@ -1,8 +1,7 @@
 """A mask for these very samples: a few steps of their own, from the one that was inferred.
 
 The inference network sees the images alone. Where the labels or the episode are known, the mask can
-be fitted to them, as the Per-Sample bottleneck does; a start that is almost right saves most of the
-steps.
+be fitted to them, as the Per-Sample bottleneck does, from a start that has seen the image.
 """
 
 from collections.abc import Callable

@@ -67,7 +67,7 @@ def side_by_side(images: np.ndarray, maps: Mapping[str, np.ndarray], blocks: int
             left, top = block * WIDE / blocks, height - line * side
             middle = (top - side / 2) / height
             where = {"ha": "right", "va": "center", "fontsize": 7.5}
-            figure.text((left + label - 0.06) / WIDE, middle, textwrap.fill(name, 14), **where)
+            figure.text((left + label - 0.06) / WIDE, middle, textwrap.fill(name, 15), **where)
             scale = None if values is None else colour_scale(values)
             for column, image in enumerate(images):
                 box = (left + label + column * side, top - side, side * 0.96, side * 0.96)

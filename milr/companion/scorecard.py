@@ -157,21 +157,23 @@ def table(
     )
 
 
-def compare(own: Evidence, reference: Evidence) -> tuple[list[str], list[str], list[str]]:
+def compare(
+    own: Evidence, reference: Evidence, without: Sequence[str] = ()
+) -> tuple[list[str], list[str], list[str]]:
     """Return the keys of both that agree, that differ, and of which it can't be told.
 
     Two numbers differ by more than their intervals if these have no point in common. Unequal
-    numbers without any interval can't be told apart from chance. What was measured of the machine
-    (seconds, memory) is left out.
+    numbers, one of which has no interval, can't be told apart from chance. What was measured of the
+    machine (seconds, memory) is left out, and keys that begin with one of `without`.
     """
     agree, differ, unknown = [], [], []
     for key in [key for key in own.values if key in reference.values]:
         a, b = own.values[key], reference.values[key]
-        if a.unit in OF_MACHINE:
+        if a.unit in OF_MACHINE or key.startswith(tuple(without)):
             continue
         if np.isclose(a.value, b.value, rtol=1e-6, atol=1e-9):
             agree.append(key)
-        elif a.low == a.high and b.low == b.high:
+        elif a.low == a.high or b.low == b.high:
             unknown.append(key)
         else:
             (differ if a.high < b.low or b.high < a.low else agree).append(key)
@@ -224,9 +226,11 @@ def _evidence(claim: Claim, found: Evidence, links: Mapping[str, tuple[str, str]
 def _rule(rule: Rule, found: Evidence, links: Mapping[str, tuple[str, str]]) -> str:
     left = f"{_link(rule.key, links)} {escape(said(found.values[rule.key]))}"
     right = escape(said(bound(rule, found.values)))
-    if rule.other:
-        factor = f"{rule.factor:g} × " if rule.factor != 1 else ""
-        right = f"{factor}{_link(rule.other, links)} {right}"
+    if rule.other and rule.factor != 1:
+        other = escape(said(found.values[rule.other]))
+        right = f"{rule.factor:g} × {_link(rule.other, links)} {other}, which is {right}"
+    elif rule.other:
+        right = f"{_link(rule.other, links)} {right}"
     return f"{left} {escape(_SIGNS.get(rule.sign, rule.sign))} {right}"
 
 

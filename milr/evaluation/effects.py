@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from milr.evaluation.localisation import part_means
+from milr.evaluation.localisation import Ratio, part_means
 
 DEALS = 10
 
@@ -63,18 +63,23 @@ def following(held: Tensor, effects: Tensor) -> Tensor:
     return torch.from_numpy(np.divide(together, norm, out=np.zeros_like(norm), where=norm > 0))
 
 
-def following_pooled(held: Tensor, effects: Tensor) -> Tensor:
-    """The same over all parts of all images together, as (B,), what each image adds.
+def following_pooled(held: Tensor, effects: Tensor) -> Ratio:
+    """The same over all parts of all images together: what each image, (..., B), adds to it.
 
-    Their mean is Spearman's correlation, so that images can be drawn again (the ranks stay those of
-    all). It rewards maps that are strong as a whole on images where every exchange does much, as
-    where the network is unsure: gradients of a log-probability are, wherever they lie.
+    Its value is Spearman's correlation, and images can be drawn again: the ranks stay those of all,
+    and no draw leads beyond 1. It rewards maps that are strong as a whole on images where every
+    exchange does much, as where the network is unsure: gradients of a log-probability are, wherever
+    they lie.
     """
     a, b = (_ranks(values.reshape(*values.shape[:-2], -1)) for values in _both(held, effects))
-    norm = np.sqrt(np.nansum(a * a, axis=-1) * np.nansum(b * b, axis=-1))[..., None]
-    images = held.shape[-2]
-    together = np.nansum((a * b).reshape(held.shape), axis=-1) * images
-    return torch.from_numpy(np.divide(together, norm, out=np.zeros_like(together), where=norm > 0))
+    a, b = (np.nan_to_num(ranks).reshape(held.shape) for ranks in np.broadcast_arrays(a, b))
+    sizes = [np.sqrt((ranks**2).sum((-2, -1), keepdims=True)) for ranks in (a, b)]
+    a, b = (r / np.where(size > 0, size, np.inf) for r, size in zip((a, b), sizes, strict=True))
+    # Of unit length both: their product is the correlation, and over any images at most this mean.
+    most = (a**2 + b**2).sum(-1) / 2
+    constant = np.minimum(*sizes)[..., 0] == 0
+    most = np.where(constant, 1 / held.shape[-2], most)
+    return Ratio(torch.from_numpy((a * b).sum(-1)), torch.from_numpy(most))
 
 
 def spared(moved: Tensor, decided: Tensor) -> Tensor:

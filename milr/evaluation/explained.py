@@ -7,6 +7,7 @@ for all of them.
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,26 +107,33 @@ def nearness(maps: Tensor, parts: Tensor, size: tuple[int, int]) -> Ratio:
 
 
 def is_defined(table: Table, key: str) -> bool:
-    """Whether the denominators of a measure add up to more than 0 for every explainer."""
-    return all(found[key].denominators.sum() > 0 for row in table for found in row)
+    """Whether the denominators of a measure add up to more than 0: for every explainer, and for
+    nearly all draws of networks, explainers and images. Else an interval says nothing.
+    """
+    if any(found[key].denominators.sum() <= 0 for row in table for found in row):
+        return False
+    _, denominators = _there(*_arrays(table, key))
+    return hierarchical(denominators, np.sum, resamples=RESAMPLES).low > 0
 
 
 def interval(table: Table, key: str) -> Interval:
     """A measure with its interval over networks, explainers and the images that have the region."""
-    numerators, denominators = _arrays(table, key)
-    counted = (denominators != 0).any((0, 1))
-    pair = numerators[..., counted], denominators[..., counted]
+    pair = _there(*_arrays(table, key))
     return _holding(hierarchical(pair, ratio, resamples=RESAMPLES))
 
 
 def difference(table: Table, key: str, other: str) -> Interval:
-    """One measure minus another one, of the same networks, explainers and images."""
+    """One measure minus another one, of the same networks, explainers and images.
+
+    Draws in which no image has one of the regions are left out.
+    """
 
     def statistic(a, b, c, d):
         return ratio(a, b) - ratio(c, d)
 
     arrays = (*_arrays(table, key), *_arrays(table, other))
-    return _holding(hierarchical(arrays, statistic, resamples=RESAMPLES))
+    with np.errstate(invalid="ignore"):
+        return _holding(hierarchical(arrays, statistic, resamples=RESAMPLES))
 
 
 def _arrays(table: Table, key: str) -> tuple:
@@ -133,6 +141,12 @@ def _arrays(table: Table, key: str) -> tuple:
     pairs = [[torch.stack(found[key].pair) for found in row] for row in table]
     stacked = torch.stack([torch.stack(row) for row in pairs])
     return tuple(stacked.movedim(2, 0).numpy())
+
+
+def _there(numerators: np.ndarray, denominators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the images that have the region."""
+    counted = (denominators != 0).any((0, 1))
+    return numerators[..., counted], denominators[..., counted]
 
 
 def _holding(found: Interval) -> Interval:

@@ -176,8 +176,9 @@ def zeros(found: Study, beta: float) -> Zeros:
 def tuned(tried: Sequence[Zeros]) -> Zeros:
     """The one of the largest beta whose pruning costs little on the rows that were learned from.
 
-    The poster leaves beta to be tuned and does not say by what; this is the generous way, which
-    looks at no row of the test part. The smallest beta if none is cheap enough.
+    The poster leaves beta to be tuned and does not say by what; this is the generous way. Costs are
+    counted on no row of the test part; the flow is estimated on the features of all rows. The
+    smallest beta if none is cheap enough.
     """
     cheap = [one for one in tried if one.learned.mean() <= TOLERATED]
     return max(cheap, key=lambda one: one.beta, default=tried[0])

@@ -49,7 +49,7 @@ class Measure:
 
 PARTS = {
     "lift": Measure("lift on defining parts"),
-    "lift_clamped": Measure("the same, negatives as 0"),
+    "lift_clamped": Measure("lift, negatives as 0"),
     "lift_used": Measure("lift on used parts"),
     "mass": Measure("mass on defining parts"),
     "rank": Measure("rank accuracy"),
@@ -169,8 +169,15 @@ def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
         for name in EFFECTS:
             effect = getattr(found, name)
             table[name + ending] = follow(held, effect)
-            table[f"{name}{ending}_null"] = follow(others, effect).mean(0)
+            table[f"{name}{ending}_null"] = _mean(follow(others, effect))
     return table
+
+
+def _mean(found: Ratio | Tensor) -> Ratio | Tensor:
+    """Over the first dimension, the draws of a null."""
+    if isinstance(found, Ratio):
+        return Ratio(*(part.mean(0) for part in found.pair))
+    return found.mean(0)
 
 
 def by_sums(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:

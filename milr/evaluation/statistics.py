@@ -55,6 +55,15 @@ def mean_interval(values, level: float = 0.95) -> Interval:
     return _interval(values.mean(), values.mean() - half, values.mean() + half, level)
 
 
+def of_error(value: float, error: float, count: int, level: float = 0.95) -> Interval:
+    """A mean of `count` independent groups with its standard error as an interval.
+
+    By Student's t: of four groups 3.18 errors to either side for 95 %, and not 1.96.
+    """
+    half = stats.t.ppf((1 + level) / 2, count - 1) * error
+    return _interval(value, value - half, value + half, level)
+
+
 def bootstrap(
     values,
     statistic: Callable[..., np.ndarray] = np.mean,
@@ -106,7 +115,8 @@ def hierarchical(
 
     values:    (model seeds, explainer seeds, images), or a tuple of several such arrays that
                belong together; all seeds were measured on the same images
-    statistic: takes as many arrays (without `axis`), gives one number
+    statistic: takes as many arrays (without `axis`), gives one number; NaN for a draw that says
+               nothing, which is left out
 
     Images are drawn once for all seeds of a resample, because they are the same ones. With m
     seeds the spread between seeds comes out too small by about sqrt((m - 1) / m), and one seed
@@ -130,7 +140,7 @@ def hierarchical(
         image = random.integers(images, size=images)
         place = (model[:, None, None], explainer[:, :, None], image)
         drawn.append(statistic(*(a[place] for a in arrays)))
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return _interval(statistic(*arrays), low, high, level)
 
 

@@ -125,11 +125,18 @@ def standing(
 
 
 def marks(scores: Mapping[str, Score], larger: bool, resamples: Resamples) -> dict[str, str]:
-    """ "best" for the first, "tied" for who cannot be told from it, "" for all others."""
+    """ "best" for the first, several if they have the same score; "tied" for who cannot be told
+    from it, "" for all others.
+    """
     first = best(scores, larger, resamples)
-    places = {name: _against(name, first, scores, resamples) for name in scores}
-    within = {name: place is not None and place.within for name, place in places.items()}
-    return {name: "best" if name == first else "tied" if within[name] else "" for name in scores}
+    value = scores[first].value
+    found = {}
+    for name in scores:
+        place = _against(name, first, scores, resamples)
+        within = "tied" if place is not None and place.within else ""
+        same = within and np.isclose(scores[name].value, value, rtol=0, atol=1e-12)
+        found[name] = "best" if same else within
+    return found
 
 
 def _against(method: str, first: str, scores, resamples: Resamples) -> Standing | None:

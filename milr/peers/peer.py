@@ -103,7 +103,8 @@ def prepared(model: nn.Module, image: Tensor) -> nn.Module:
 
     image: (1, C, H, W), to see how often each is used. torchvision's residual blocks use one
     in-place rectifier several times, but DeepLift, guided backpropagation and layer-wise relevance
-    each need to know which use a gradient comes from, and the input of it.
+    each need to know which use a gradient comes from, and the input of it. They find rectifiers
+    that are modules: where a model calls `torch.nn.functional.relu`, they are ordinary gradients.
     Raises ValueError for batch normalisation or dropout in training mode.
     """
     with taps.frozen(model):

@@ -12,7 +12,8 @@ from milr.peers.peer import Peer
 def peers(local: str = "layer1", last: str = "layer4") -> dict[str, Peer]:
     """Name -> peer. local: the layer whose locations MI-LR explains; last: the last one with maps.
 
-    The defaults are the names of torchvision's residual networks.
+    The defaults are the names of torchvision's residual networks. Guided backpropagation, DeepLift
+    and layer-wise relevance need rectifiers that are modules (`peer.prepared`).
     """
     found = [
         Peer("saliency", "input", "label", gradients.saliency),

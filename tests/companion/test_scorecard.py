@@ -90,6 +90,18 @@ def test_numbers_without_intervals_cannot_be_told_apart():
     assert (agree, differ, unknown) == ([], [], ["05.a"])
 
 
+def test_a_single_number_beside_an_interval_can_not_be_told_from_it():
+    # As an accuracy of exactly 1 on a few images, of which the bootstrap makes no interval.
+    one, other = evidence(a=(1.0,) * 3), evidence(a=(0.9, 0.85, 0.95))
+    assert scorecard.compare(one, other)[2] == ["05.a"]
+
+
+def test_what_other_data_gave_is_not_compared():
+    one, other = evidence(a=(1.0, 0.9, 1.1)), evidence(a=(3.0, 2.9, 3.1))
+    assert scorecard.compare(one, other, ["05.a"]) == ([], [], [])
+    assert scorecard.compare(one, other, ["05.b"])[1] == ["05.a"]
+
+
 def test_what_was_measured_of_the_machine_is_not_compared():
     here, there = evidence(a=(1.0, 0.9, 1.1, "s")), evidence(a=(3.0, 2.9, 3.1, "s"))
     assert scorecard.compare(here, there) == ([], [], [])

@@ -76,11 +76,24 @@ def test_all_parts_of_all_images_together_are_one_ranking():
     a[2, 0] = np.nan
     found = effects.following_pooled(torch.from_numpy(a), torch.from_numpy(b.T))
     expected = rank_correlation(a.reshape(-1), b.reshape(-1))
-    assert found.shape == (6,) and float(found.mean()) == pytest.approx(float(expected))
-    assert effects.following_pooled(torch.ones(6, 5), torch.from_numpy(b.T)).tolist() == [0] * 6
+    assert found.numerators.shape == (6,) and found.value == pytest.approx(float(expected))
+    assert effects.following_pooled(torch.ones(6, 5), torch.from_numpy(b.T)).value == 0
 
 
-@pytest.mark.parametrize("follow", [effects.following, effects.following_pooled])
+def test_no_draw_of_the_images_follows_more_than_wholly():
+    held = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [70.0, 80.0, 90.0]])
+    found = effects.following_pooled(held, held.T + torch.tensor([0.0, 0.5, 0.0]))
+    assert found.value == pytest.approx(1)
+    for drawn in ([0], [1], [0, 0, 2], [2, 2, 2]):
+        again = found.numerators[drawn].sum() / found.denominators[drawn].sum()
+        assert -1 <= again <= 1 + 1e-12
+
+
+def pooled(held, done):
+    return torch.stack(effects.following_pooled(held, done).pair, -2)
+
+
+@pytest.mark.parametrize("follow", [effects.following, pooled])
 def test_several_readings_of_the_same_images_are_followed_as_each_alone(follow):
     draw = np.random.default_rng(3)
     several, done = torch.from_numpy(draw.normal(size=(3, 6, 5))), draw.normal(size=(5, 6))
@@ -104,7 +117,7 @@ def test_pooling_rewards_a_map_that_is_strong_where_all_effects_are():
     done = torch.cat([sure, unsure])
     wrong_places = torch.cat([sure.flip(1), unsure.flip(1)])
     assert effects.following(wrong_places, done.T).tolist() == pytest.approx([-1, -1])
-    assert effects.following_pooled(wrong_places, done.T).mean() > 0.5
+    assert effects.following_pooled(wrong_places, done.T).value > 0.5
 
 
 def test_a_large_part_holds_more_in_sum_and_not_in_the_mean():

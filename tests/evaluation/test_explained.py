@@ -75,6 +75,25 @@ def test_a_share_of_a_negative_total_is_not_defined(labels, masks):
     assert explained.is_defined([[found]], "redundant.share.beak")
 
 
+def test_a_share_that_few_images_have_to_hold_up_is_not_defined(labels, masks):
+    # The totals add up to a little more than 0, and in many draws of the images to less.
+    tail = (labels[:1] == 1).float()
+    total = torch.cat([4 * tail, -tail, -tail, -tail])
+    mask = {"tail": (labels[:1] == 1).expand(4, -1, -1)}
+    found = explained.measures(maps_of(total, torch.zeros_like(total)), mask)
+    assert found["redundant.share.tail"].denominators.sum() > 0
+    assert not explained.is_defined([[found]], "redundant.share.tail")
+
+
+def test_a_difference_leaves_out_draws_without_the_region(labels):
+    masks = {"tail": labels == 1, "rest": labels != 1}
+    masks["tail"][1] = False
+    values = torch.where(labels == 1, 3.0, 1.0)
+    found = explained.measures(maps_of(values, values), masks)
+    gap = explained.difference([[found]], "total.bits.tail", "total.bits.rest")
+    assert gap.low <= gap.value <= gap.high
+
+
 def test_an_interval_spans_explainers_that_disagree(labels, masks):
     low = explained.measures(maps_of(torch.ones(2, 4, 4), torch.ones(2, 4, 4)), masks)
     high = explained.measures(maps_of(torch.ones(2, 4, 4), (labels == 1).float()), masks)

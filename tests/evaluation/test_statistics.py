@@ -35,6 +35,14 @@ def test_the_mean_interval_covers_the_truth_as_often_as_it_says():
     assert 0.925 < covered < 0.97
 
 
+def test_an_error_over_few_groups_covers_the_truth_as_often_as_it_says():
+    draws = np.random.default_rng(0).normal(0.8, 0.1, (2000, 4))
+    errors = draws.std(1, ddof=1) / 2
+    rows = zip(draws.mean(1), errors, strict=True)
+    covered = np.mean([0.8 in st.of_error(mean, error, 4) for mean, error in rows])
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
 def test_the_bootstrap_of_a_mean_is_as_wide_as_theory_says(values):
     interval = st.bootstrap(values)
     half = 1.96 * values.std() / np.sqrt(len(values))

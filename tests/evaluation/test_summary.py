@@ -86,3 +86,10 @@ def test_who_cannot_be_told_from_the_first_is_tied_and_who_has_no_value_is_not_p
     assert far.first == "first" and not far.within
     assert far.difference.difference.value == pytest.approx(-1.01) and far.difference.wins == 0
     assert standing("undefined", scores, True, resamples) is None
+
+
+def test_all_with_the_best_score_are_first():
+    hits = {"a": [1.0, 0, 1, 1], "b": [1.0, 1, 1, 0], "c": [1.0, 0, 1, 0]}
+    scores = {name: mean_of(np.array([[row]])) for name, row in hits.items()}
+    found = marks(scores, True, Resamples(1, 1, 4))
+    assert found == {"a": "best", "b": "best", "c": "tied"}
