@@ -9,6 +9,7 @@ Nats throughout; `keep` is the paper's alpha (1 keeps all), the opposite of the 
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -73,9 +74,11 @@ class MaskNetwork(nn.Module):
         other by the middle of cells, though padded convolutions look elsewhere: laid by their
         outermost locations instead, they gave maps no better on validation species.
         """
-        parts = zip(self.first, evidence, strict=True)
-        hidden = sum(_on_grid(layer, output, shape) for layer, output in parts)
-        return self.last(self.middle(hidden.relu()).relu()).sigmoid()
+        # In lower precision a keep near 1 becomes 1, at which its price has no gradient.
+        with torch.autocast(evidence[0].device.type, enabled=False):
+            parts = zip(self.first, evidence, strict=True)
+            hidden = sum(_on_grid(layer, output, shape) for layer, output in parts)
+            return self.last(self.middle(hidden.relu()).relu()).sigmoid()
 
 
 def _on_grid(layer: nn.Linear, output: Tensor, shape: tuple[int, ...]) -> Tensor:

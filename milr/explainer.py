@@ -116,6 +116,8 @@ class MILR:
     ) -> Maps:
         """Maps of images (B, ...): total, decision, redundant and capacity, in bits, on the CPU.
 
+        images: from where those of `fit` came, and others than these, which may be their own
+        negatives and then read up to 1 bit too little.
         reading: of total and decision. "pointwise": how much the location speaks for the image's
         own z, signed; "surprise": how far it moves the belief about z, never negative, and for the
         decision away from what a closed bottleneck leaves believed (`milr.readings`).

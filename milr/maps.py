@@ -19,8 +19,8 @@ class Maps:
     """Maps of B images over their locations, (B, H, W), in bits; (B, N) for tokens.
 
     total: information of a location about the representation, pointwise (signed) or surprise (at
-        least 0), as it was asked for; pointwise, its mean over samples is a lower bound on
-        I(x_i; z), at most `ceiling`.
+        least 0), as it was asked for; pointwise, its mean over samples like those of the bank is
+        a lower bound on I(x_i; z), at most `ceiling`.
     decision: the same for what comes through the bottleneck, with a critic of its own; as surprise,
         the move away from what a closed bottleneck leaves believed.
     capacity: upper bound on what the bottleneck lets through at the location; at least 0.

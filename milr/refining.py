@@ -39,7 +39,8 @@ def refined_keep(
         keep = logits.sigmoid()
         loss = explainer.beta * inserted.capacity(features.local, keep).mean()
         for _ in range(draws):
-            noise = torch.randn(keep.shape, generator=generator).to(keep.device)
+            # The same for all, so that a mask does not depend on how many stand beside it.
+            noise = torch.randn(1, *keep.shape[1:], generator=generator).to(keep.device)
             passed = inserted.inject(features.local, keep, noise)
             wanted = differentiable(objective(explainer.run_with(images, passed), batch))
             loss = loss + wanted / draws

@@ -89,7 +89,8 @@ def frozen(model: nn.Module, device: torch.device | None = None) -> Iterator[nn.
     each pass would change the model, or its outputs, and z would not be one thing.
     """
     for name, module in model.named_modules():
-        if module.training and isinstance(module, _CHANGING):
+        attention = isinstance(module, nn.MultiheadAttention) and module.dropout > 0
+        if module.training and (attention or isinstance(module, _CHANGING)):
             raise ValueError(
                 f"layer {name!r} ({type(module).__name__}) is in training mode; "
                 "call model.eval() before explaining the model"

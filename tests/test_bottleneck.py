@@ -134,3 +134,14 @@ def test_gradients_of_the_capacity_agree_with_finite_differences():
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     mean, std = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x, keep: capacity(x, keep, mean, std), (x, keep))
+
+
+def test_a_channel_that_is_nearly_open_has_a_price_with_a_gradient_in_lower_precision_too():
+    network = MaskNetwork([3], 2, start=0.999)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        keep = network([torch.zeros(1, 4, 3)], (4,))
+    assert keep.max() < 1
+    price = capacity(torch.zeros(1, 4, 2), keep, torch.zeros(2), torch.ones(2)).mean()
+    price.backward()
+    assert float(price.detach()) == pytest.approx(math.log(1000) - 0.5, abs=0.05)
+    assert (network.last.bias.grad > 0.1).all()

@@ -495,6 +495,12 @@ def test_refining_for_another_objective_moves_the_mask_there(fitted_to_bits):
     assert hashlib.sha256(repr(fitted_to_bits.state()).encode()).hexdigest() == before
 
 
+def test_a_refined_mask_does_not_depend_on_how_many_stand_beside_it(fitted_to_bits):
+    images = bits(6, 99)
+    several, alone = (fitted_to_bits.refine_keep(some, first_bit) for some in (images, images[:1]))
+    torch.testing.assert_close(several[:1], alone, atol=1e-3, rtol=1e-3)
+
+
 def test_maps_can_be_read_behind_any_mask(fitted_to_bits):
     images = bits(8)
     inferred = fitted_to_bits.keep(images)

@@ -100,6 +100,7 @@ def test_a_layer_whose_output_is_no_tensor_is_refused(model):
         StochasticDepth(0.5, "row"),
         nn.InstanceNorm1d(3, track_running_stats=True),
         nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)),
+        nn.MultiheadAttention(4, 2, dropout=0.1),
     ],
 )
 def test_layers_that_change_with_each_pass_are_refused_in_training_mode(layer):
