@@ -82,7 +82,7 @@ class MaskNetwork(nn.Module):
 
 
 def _on_grid(layer: nn.Linear, output: Tensor, shape: tuple[int, ...]) -> Tensor:
-    columns = layer(as_locations(output, "evidence"))
+    columns = layer(as_locations(output, "evidence").to(layer.weight))
     if output.dim() == 4 and output.shape[2:] != shape:
         maps = columns.transpose(1, 2).unflatten(2, output.shape[2:])
         maps = F.interpolate(maps, shape, mode="bilinear", align_corners=False)

@@ -272,9 +272,10 @@ class _Bounds(nn.Module):
         self.total, self.decision = total, decision
 
     def forward(self, batches: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Mean bounds of the members, each on a batch of its own, in the features' precision."""
+        """Mean bounds of the members, each on a batch of its own, in full precision."""
         with torch.autocast(batches[0][0].device.type, enabled=False):
-            members = zip(self.total, self.decision, batches, strict=True)
+            whole = [[part.float() for part in batch] for batch in batches]
+            members = zip(self.total, self.decision, whole, strict=True)
             bounds = [(_bound(t, x, z), _bound(d, passed, z)) for t, d, (x, passed, z) in members]
             total, decision = zip(*bounds, strict=True)
             return torch.stack(total).mean(), torch.stack(decision).mean()

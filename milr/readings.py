@@ -6,9 +6,9 @@ number. *Surprise*: the divergence of p(z | x_n) from what is believed without t
 takes the mean over all z that the location thinks possible. It is never negative. For a perfect
 critic the mean of either over samples is the information of the location about z. For a fitted one
 the pointwise mean still is a lower bound, on samples it has not seen that come from where those of
-the bank do (from elsewhere it can read too much: the denominator then belongs to other samples); the
-mean surprise bounds nothing, since a critic that is sure and wrong reads as much as one that is sure
-and right.
+the bank do (from elsewhere it can read too much: the denominator is then of other samples); the
+mean surprise bounds nothing, since a critic that is sure and wrong reads as much as one that is
+sure and right.
 """
 
 import math
