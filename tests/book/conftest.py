@@ -177,7 +177,9 @@ def _add_stand_ins(path: Path, wanted: dict) -> None:
             cells.append(_figure_cell(shown, plots.diagram()))
     finally:
         del os.environ["MILR_RESULTS"], os.environ["MILR_NOTEBOOK"]
-    cells += [_glue_cell(*value.split(":")) for value in sorted(wanted[name]["values"])]
+    # A value may be shown in two formats, and is glued once.
+    forms = dict(value.split(":") for value in sorted(wanted[name]["values"]))
+    cells += [_glue_cell(key, form) for key, form in forms.items()]
     notebook.cells += cells
     content = json.loads(nbformat.writes(notebook))
     stage.anchor_results(content)
