@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from milr.infonce import CRITICS, make_critic
+from milr.infonce import CRITICS, SeparableCritic, make_critic, pointwise_against
 from milr.readings import divergence, log_normaliser
 
 
@@ -63,3 +63,28 @@ def test_a_bank_in_parts_has_the_same_normaliser(kind, monkeypatch):
     whole = log_normaliser(critic, u, v)
     monkeypatch.setattr("milr.readings.Z_AT_ONCE", 3)
     torch.testing.assert_close(log_normaliser(critic, u, v), whole)
+
+
+def test_a_bank_from_elsewhere_reads_information_where_there_is_none():
+    """z says nothing of x. Of x like those of the bank nothing is read, of shifted ones much."""
+    draw = torch.Generator().manual_seed(0)
+    critic = SeparableCritic(1, 1)  # scores are products of what is embedded
+    bank = torch.randn(500, 1, 1, generator=draw)
+    z = torch.ones(400, 1)
+
+    def read(x):
+        return float(pointwise_against(critic, x, z, bank).mean())
+
+    like = torch.randn(400, 1, 1, generator=draw)
+    assert read(like) < 0.05
+    assert read(like + 4) > 1
+
+
+def test_a_picture_among_its_own_negatives_reads_up_to_a_bit_too_little():
+    draw = torch.Generator().manual_seed(0)
+    critic = SeparableCritic(1, 1)  # scores are products of what is embedded
+    bank = torch.randn(60, 1, 1, generator=draw)
+    x, z = torch.full((1, 1, 1), 9.0), torch.ones(1, 1)
+    others = float(pointwise_against(critic, x, z, bank))
+    itself = float(pointwise_against(critic, x, z, torch.cat([bank, x])))
+    assert 0.9 * math.log(2) < others - itself <= math.log(2) + 1e-6
