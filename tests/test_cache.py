@@ -80,6 +80,20 @@ def test_a_changed_source_misses_and_is_named(tmp_path, capsys):
     assert "sources.method.py" in capsys.readouterr().err
 
 
+def test_comments_and_docstrings_of_a_source_do_not_count(tmp_path):
+    source = tmp_path / "method.py"
+    make = Maker()
+    said = '"""Says {0}."""\n\n\ndef f(x):\n    """Gives {0}."""\n    return {1}  # {0}\n'
+    for words, value, calls in (("a", "x", 1), ("b", "x", 1), ("b", "2 * x", 2), ("b", '"a"', 3)):
+        source.write_text(said.format(words, value))
+        cache.cached("thing", {}, make, sources=[source])
+        assert make.calls == calls
+    # In the middle of an edit: another text, and no reason to stop.
+    source.write_text("def f(x:\n")
+    cache.cached("thing", {}, make, sources=[source])
+    assert make.calls == 4
+
+
 def test_what_other_code_made_than_the_key_says_is_not_kept(capsys):
     # A source of the package that is edited while a notebook runs: what runs is the text before.
     source = ROOT / "milr" / "maps.py"

@@ -118,9 +118,14 @@ def _is_compared(cell: dict) -> bool:
     if _UNCOMPARED & set(cell["metadata"].get("tags", ())):
         return False
     return any(
-        output.get("name") == "stdout" or "text/plain" in output.get("data", {})
+        # What stands for a figure, "<IPython...Image object>", is always the same.
+        output.get("name") == "stdout" or _shown(output)[:1] not in ("", "<")
         for output in cell["outputs"]
     )
+
+
+def _shown(output: dict) -> str:
+    return "".join(output.get("data", {}).get("text/plain", ""))
 
 
 if __name__ == "__main__":

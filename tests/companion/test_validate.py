@@ -94,6 +94,13 @@ def test_cells_executed_out_of_order_are_a_problem(referenced):
 def test_a_notebook_with_too_few_compared_cells_is_a_problem(referenced):
     content = change(referenced, lambda cells: cells[1].update(outputs=[]))
     assert "only 2 of 4 code cells print" in validate.problems(content)[0]
+    figure = {
+        "output_type": "display_data",
+        "metadata": {},
+        "data": {"text/plain": "<Image object>"},
+    }
+    content = change(referenced, lambda cells: cells[1].update(outputs=[figure]))
+    assert "only 2 of 4" in validate.problems(content)[0]
     tagged = {"tags": ["nbval-ignore-output"]}
     content = change(referenced, lambda cells: cells[2].update(metadata=tagged))
     assert "only 1 of 4" in validate.problems(content)[0]
