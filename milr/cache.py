@@ -1,10 +1,10 @@
 """What took long to compute is kept, and found again only if nothing that matters has changed.
 
 An entry has a key made of its configuration, the sources that made it (what they do: comments and
-docstrings do not count), the digest of the data, the versions of torch and other libraries and the kind of device. It lies in
-`cache_root()/NAME/` as two files: `KEY.pt`, and `KEY.json`, which is written last: without it there
-is no entry. Messages go to stderr, so that a notebook's own output does not depend on what was
-found.
+docstrings do not count), the digest of the data, the versions of torch and other libraries and the
+kind of device. It lies in `cache_root()/NAME/` as two files: `KEY.pt`, and `KEY.json`, which is
+written last: without it there is no entry. Messages go to stderr, so that a notebook's own output
+does not depend on what was found.
 """
 
 import ast

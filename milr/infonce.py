@@ -16,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 FORMS = ("location", "paper", "pooled")
 # Scores are made in blocks of this many numbers (4 MiB), which a core's caches hold.
 BLOCK = 2**20
+# So many numbers (64 MiB) go through a hidden layer at once.
+LARGE = 2**24
 
 
 def pointwise(scores: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ class SeparableCritic(nn.Module):
 
     def embed(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """(K, N, C) and (K, D) to (K, N, width) and (K, width), whose products are the scores."""
-        return self.local(x), self.representation(z) / math.sqrt(self.width)
+        return _in_blocks(self.local, x), self.representation(z) / math.sqrt(self.width)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Scores (M, N, K) of local features (M, N, C) beside representations (K, D)."""
@@ -240,6 +242,15 @@ def _blocks(critic: nn.Module, u: Tensor, columns: int) -> list[Tensor]:
 
 def _ranges(n: int, step: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _in_blocks(layers: nn.Module, x: Tensor) -> Tensor:
+    """layers(x) of (K, N, C), where a hidden layer of much data is made anew on the way back."""
+    if isinstance(layers, nn.Linear) or x.numel() <= LARGE:
+        return layers(x)
+    step = max(1, LARGE // (x.numel() // x.shape[1]))
+    parts = (x[:, start:stop] for start, stop in _ranges(x.shape[1], step))
+    return torch.cat([_on_way_back(layers, part) for part in parts], dim=1)
 
 
 def _layers(inputs: int, outputs: int, hidden: int | None) -> nn.Module:

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.autograd import gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -223,20 +222,34 @@ def test_a_training_step_makes_no_array_above_a_block_or_the_embedded_features(
     """In place of 3136 locations, 256 samples and 128 dimensions, of which memory is asked."""
     k, n, width, block = 64, 49, 16, 2**16
     monkeypatch.setattr("milr.infonce.BLOCK", block)
+    monkeypatch.setattr("milr.infonce.LARGE", block // 4)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(k, n, width, generator=generator)
     z = torch.randn(k, width, generator=generator)
     critic = make_critic(kind, width, width, width)
-    # Of the critic's own layers, the hidden one of "two-layer" is wider than what it embeds.
-    widest = max(part.out_features for part in critic.modules() if isinstance(part, nn.Linear))
-    allowed = max(block, k * n * widest)
+    # The hidden layer of "two-layer" is wider than what it embeds.
+    allowed = max(block, k * n * width)
 
     blocks = largest_of_a_step(
         critic, x, z, lambda x, z: critic_bound(critic, *critic.embed(x, z), form)
     )
-    assert k * n * width <= blocks <= allowed
+    assert blocks == allowed
     whole = largest_of_a_step(critic, x, z, lambda x, z: lower_bound(critic(x, z), form))
     assert whole >= k * n * k > allowed
+
+
+def test_embedding_in_blocks_changes_neither_the_bound_nor_its_gradients(monkeypatch):
+    critic, x, z = small_problem("two-layer")
+
+    def step():
+        critic.zero_grad()
+        bound = critic_bound(critic, *critic.embed(x, z))
+        bound.backward()
+        return [bound.detach(), *(weight.grad for weight in critic.parameters())]
+
+    whole = step()
+    monkeypatch.setattr("milr.infonce.LARGE", x.numel() // 3)
+    torch.testing.assert_close(step(), whole)
 
 
 @pytest.mark.parametrize("form", FORMS)
