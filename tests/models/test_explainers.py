@@ -13,7 +13,7 @@ from milr.data.images import ImageSet, normalise
 from milr.models import explainers
 from milr.models import train as train_module
 from milr.models.explainers import Explaining, explain, parse
-from milr.models.settings import Training
+from milr.models.settings import SHARP, Training
 from milr.paths import ROOT
 
 TINY = Explaining(
@@ -87,6 +87,13 @@ def test_the_command_line_names_the_networks_settings_and_its_own():
     assert (settings.training.steps, settings.training.seed) == (7, 2)
     assert (settings.beta, settings.seed) == (5.0, 3)
     assert settings.steps == Explaining().steps
+
+
+def test_the_documented_command_line_and_the_beta_of_the_data_are_understood():
+    command = explainers.__doc__.split("python -m milr.models.explainers ")[1].splitlines()[0]
+    assert parse(command.split()).beta == 1.0
+    for data in ("birds", "cub"):
+        assert parse(["--network-data", data]).beta == SHARP[data]
 
 
 def test_fabric_run_trains_and_fits_what_the_notebooks_then_find(own_cache, monkeypatch):
