@@ -70,9 +70,9 @@ def smooth_grad(samples: int = 16, noise: float = 0.05) -> Method:
     """Size of the mean gradient of noisy copies. Smilkov et al., SmoothGrad, 2017.
 
     noise: standard deviation, as a share of the range of an image's own values. The paper likes
-    0.1 to 0.2 for photographs; a network of drawn birds is lost in that. On validation species smaller
-    values were nearly equal, and the default was the best of three when 5 % is kept or dropped;
-    that such small noise is needed was first seen on novel species.
+    0.1 to 0.2 for photographs; a network of drawn birds is lost in that. On validation species
+    smaller values were nearly equal, and the default was the best of three when 5 % is kept or
+    dropped; that such small noise is needed was first seen on novel species.
     """
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
