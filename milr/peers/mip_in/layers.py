@@ -98,6 +98,10 @@ class Switches(Inverse):
     A place that is the maximum of several windows gets their mean.
     """
 
+    def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
+        signal = self.undo(signal.reshape(-1, *self.stage.made), features[self.stage.pooled])
+        return signal.reshape(-1, *self.stage.given)
+
     def undo(self, signal: Tensor, features: Tensor) -> Tensor:
         core = self.stage.core
         _, places = F.max_pool2d(

@@ -118,8 +118,14 @@ def attribution(
     """What the weights alone make of the target, at the input of the lowest stage: (B, ...).
 
     The target's gradient at the output is the direction that is asked, for `class_logit` the class
-    itself; it goes through the layers without their offsets, and with the images' gates.
+    itself; it goes through the layers without their offsets, and with the images' gates. Raises
+    ValueError if the network's prediction is not the output as it is: the target is one of those.
     """
+    if network.prediction is not as_it_is:
+        raise ValueError(
+            "this inverse network starts from something else than the model's outputs, and a "
+            "target is one of those; make and fit one with prediction=as_it_is"
+        )
     features = features_of(network, model, images)
     outputs = features["prediction"].detach().requires_grad_()
     with torch.enable_grad():
