@@ -293,7 +293,9 @@ def test_models_that_cannot_be_followed_are_refused():
         InverseNetwork(Branching().eval(), draw(1, 4))
     with pytest.raises(ValueError, match=r"step 'mul'"):
         InverseNetwork(Product().eval(), draw(1, 4))
-    with pytest.raises(ValueError, match=r"step 'add' is a sum with alpha, and only a plain a \+ b"):
+    with pytest.raises(
+        ValueError, match=r"step 'add' is a sum with alpha, and only a plain a \+ b"
+    ):
         InverseNetwork(Difference().eval(), draw(1, 4))
     with pytest.raises(ValueError, match="call model.eval"):
         InverseNetwork(residual(), draw(1, 3, 8, 8))
