@@ -46,6 +46,7 @@ class Entry:
     key: str
 
     def file(self, ending: str) -> Path:
+        """Where its file with this ending (".pt", ".json", ".lock" or ".scratch") lies."""
         return cache_root() / self.name / f"{self.key}{ending}"
 
 
@@ -59,8 +60,6 @@ def cached(
 ) -> object:
     """Return the entry of this name and key, made by `make()` if it isn't there yet.
 
-    Parameters
-    ----------
     name: what is kept, also the name of its folder, e.g. "network".
     config: everything that the result depends on; dicts, lists, strings, numbers, dataclasses.
         `config["device"]` counts by its kind ("cuda:1" as "cuda").
@@ -111,7 +110,10 @@ def locate(
     sources: Sequence[ModuleType | str | Path] = (),
     data: str = "",
 ) -> Entry:
-    """Return the place of an entry, whether or not it is there; arguments as for `cached`."""
+    """Return the place of an entry, whether or not it is there; arguments as for `cached`.
+
+    Raises TypeError if `config` can't be kept.
+    """
     kind = _device_kind(config.get("device", "cpu"))
     plain = _plain({**config, "device": kind})
     parts = {
@@ -146,7 +148,8 @@ def scratch(
     """Return a folder for the checkpoints of an entry that is being made.
 
     It outlives a killed process, so that the next one can resume, and goes when the entry is
-    complete. `write_checkpoint` and `read_checkpoint` keep a state there.
+    complete. `write_checkpoint` and `read_checkpoint` keep a state there. Raises TypeError if
+    `config` can't be kept.
     """
     folder = locate(name, config, sources=sources, data=data).file(".scratch")
     # A full disk may refuse even this; what is to be kept there says so when it is written.
@@ -169,7 +172,10 @@ def write_checkpoint(path: Path, state: object) -> None:
 
 
 def read_checkpoint(path: Path) -> object | None:
-    """Return the last state, on the CPU, or None; a damaged one is moved aside, and said."""
+    """Return the last state, on the CPU, or None; a damaged one is moved aside, and said.
+
+    Raises nothing for damage.
+    """
     if not path.exists():
         return None
     try:
@@ -185,7 +191,11 @@ def read_checkpoint(path: Path) -> object | None:
 
 
 def read(entry: Entry) -> object | None:
-    """Return what is kept there, or None, and say which; damaged entries are moved aside."""
+    """Return what is kept there, on the CPU, or None, and say which; damage is moved aside.
+
+    Raises nothing for damage, but what `torch.load` raises of an entry that is whole (out of
+    memory, say).
+    """
     if not entry.file(".json").exists():
         _say(f"{entry.name} {entry.key} miss: {_why(entry)}")
         return None
