@@ -106,7 +106,7 @@ def patterns(notebook):
             if isinstance(node, ast.JoinedStr):
                 parts = [getattr(part, "value", None) for part in node.values]
                 fixed = [re.escape(even(p)) if isinstance(p, str) else "" for p in parts]
-                # The shortest first piece, the longest, and a measure such as drop_20, decision_null.
+                # The shortest first piece, the longest, and measures: drop_20, decision_null.
                 for first in ("(.*?)", "(.*)", r"([a-z]+\.(?:\d+|null))") if any(fixed) else ():
                     holes = itertools.chain([first], itertools.repeat("(.*?)"))
                     made = [piece or next(holes) for piece in fixed]
