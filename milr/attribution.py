@@ -29,7 +29,7 @@ class InformationMaps(Attribution):
 
         A location's bits are brought to the pixels (bilinear, still in bits per location) and
         shared out equally over the channels, whose sum is the map. Raises ValueError for inputs
-        that are no images.
+        that are no images, and for maps of tokens; else as `MILR.explain`.
         """
         if inputs.dim() != 4:
             raise ValueError(f"inputs have shape {tuple(inputs.shape)}; give images (B, C, H, W)")

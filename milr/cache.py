@@ -51,6 +51,7 @@ class Entry:
     key: str
 
     def file(self, ending: str) -> Path:
+        """Where its file with this ending (".pt", ".json", ".lock" or ".scratch") lies."""
         return cache_root() / self.name / f"{self.key}{ending}"
 
 
@@ -64,8 +65,6 @@ def cached(
 ) -> object:
     """Return the entry of this name and key, made by `make()` if it isn't there yet.
 
-    Parameters
-    ----------
     name: what is kept, also the name of its folder, e.g. "network".
     config: everything that the result depends on; dicts, lists, strings, numbers, dataclasses.
         `config["device"]` counts by its kind ("cuda:1" as "cuda").
@@ -116,7 +115,10 @@ def locate(
     sources: Sequence[ModuleType | str | Path] = (),
     data: str = "",
 ) -> Entry:
-    """Return the place of an entry, whether or not it is there; arguments as for `cached`."""
+    """Return the place of an entry, whether or not it is there; arguments as for `cached`.
+
+    Raises TypeError if `config` can't be kept.
+    """
     kind = _device_kind(config.get("device", "cpu"))
     plain = _plain({**config, "device": kind})
     parts = {
@@ -151,7 +153,8 @@ def scratch(
     """Return a folder for the checkpoints of an entry that is being made.
 
     It outlives a killed process, so that the next one can resume, and goes when the entry is
-    complete. `write_checkpoint` and `read_checkpoint` keep a state there.
+    complete. `write_checkpoint` and `read_checkpoint` keep a state there. Raises TypeError if
+    `config` can't be kept.
     """
     folder = locate(name, config, sources=sources, data=data).file(".scratch")
     # A full disk may refuse even this; what is to be kept there says so when it is written.
@@ -176,7 +179,8 @@ def write_checkpoint(path: Path, state: object) -> None:
 def read_checkpoint(path: Path) -> object | None:
     """Return the last state, on the CPU, or None; a damaged one is moved aside, and said.
 
-    So is one that cannot be read now (too many open files, say), which stays where it is.
+    So is one that cannot be read now (too many open files, say), which stays where it is. Raises
+    nothing for either.
     """
     if not os.path.exists(path):
         return None
@@ -196,10 +200,11 @@ def read_checkpoint(path: Path) -> object | None:
 
 
 def read(entry: Entry) -> object | None:
-    """Return what is kept there, or None, and say which.
+    """Return what is kept there, on the CPU, or None, and say which.
 
-    Damaged entries are moved aside; those that cannot be read now (too many open files, or no leave
-    to read them) stay where they are.
+    A damaged entry is moved aside; one that cannot be read now (too many open files, or no leave to
+    read it) stays where it is. Raises nothing for either, but what `torch.load` raises of an entry
+    that is whole (out of memory, say).
     """
     if not os.path.exists(entry.file(".json")):
         _say(f"{entry.name} {entry.key} miss: {_why(entry)}")

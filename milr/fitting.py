@@ -1,5 +1,11 @@
 """How the inserted modules learn: moments, then the mask, then a critic for each information.
 
+Equation 10 of the paper in two parts, since x and the clean z of its InfoNCE do not depend on the
+mask. First the mask minimises the model's own loss plus beta times the capacity: equation 7 with
+its sign turned, with the bound of a known channel (`bottleneck.capacity`) for that of equation 8,
+and the mean over elements for the sum over locations. Then each critic maximises its own bound
+(`infonce`), on x for the total (section 3.4.1) and on x' for the decision (section 3.4.3).
+
 The loops run on Lightning Fabric. With several processes each gets its own share of every batch;
 moments, InfoNCE's negatives and the bank are gathered, so that the result is that of one process
 with the whole batch.
@@ -162,7 +168,10 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
 
 
 def differentiable(loss: Tensor) -> Tensor:
-    """The objective's value. Raises ValueError if it has no gradient: the mask would not see it."""
+    """The objective's value, a scalar tensor with a gradient, as it was given.
+
+    Raises ValueError for one without: the mask would not see it.
+    """
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         raise ValueError(
             "the objective has no gradient by the outputs, so that nothing would be worth its "
@@ -357,7 +366,10 @@ def _note(history: dict, **values: Tensor) -> None:
 
 
 def images_of(batch, device) -> Tensor:
-    """The images of what `MILR.fit` is fed with."""
+    """The images (B, ...) of what `MILR.fit` is fed with, on the device.
+
+    batch: a tensor of them, a tuple or list whose first item they are, or a mapping with "images".
+    """
     if isinstance(batch, Mapping):
         batch = batch["images"]
     elif isinstance(batch, tuple | list):

@@ -72,7 +72,10 @@ def overlay(image: np.ndarray, values: np.ndarray, scale: ScalarMappable) -> np.
 
 
 def colour_scale(maps: np.ndarray) -> ScalarMappable:
-    """The scale shared by `maps`: sequential from 0, or diverging around 0 if some are negative."""
+    """The scale shared by `maps`: sequential from 0, or diverging around 0 if some are negative.
+
+    maps: of any shape, (n, h, w) say.
+    """
     maps = np.asarray(maps)
     end = float(np.quantile(np.abs(maps), BRIGHTEST)) or 1.0
     if maps.min() < 0:

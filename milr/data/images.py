@@ -26,6 +26,8 @@ class ImageSet:
     boxes:      (n, 4) float: x, y, width, height in pixels of these images (CUB)
     parts:      (n, P, 3) float: x, y, visible (0 or 1) in pixels of these images (CUB)
     part_names: names of the parts that `labels` or `parts` refer to
+
+    Raises ValueError for parts that have another number of rows than there are images.
     """
 
     images: torch.Tensor

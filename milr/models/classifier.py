@@ -13,8 +13,10 @@ from milr.models.prototypical import BACKBONES, PrototypicalNetwork, embed, one_
 class Classifier(ResNet):
     """torchvision's ResNet with its own names of layers; "fc" gives a logit for each class.
 
-    classes: how many; backbone, weights and the errors raised: as for `PrototypicalNetwork` (with
-    weights, all layers but the last one start from them)
+    classes: how many; backbone, weights: as for `PrototypicalNetwork` (with weights, all layers but
+    the last one start from them)
+
+    Raises ValueError for fewer than two classes, else as `PrototypicalNetwork` does.
     """
 
     def __init__(self, classes: int, backbone: str = "resnet18", weights: str | None = None):
@@ -52,7 +54,8 @@ class CrossEntropy(nn.Module):
 def held_out(images: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
     """Indices of the images to learn from and, the last `per_class` of each class, to test with.
 
-    Raises ValueError if that leaves a class without an image to learn from.
+    (m,) and (per_class * classes,) int64, each in ascending order. Raises ValueError if that leaves
+    a class without an image to learn from.
     """
     counts = torch.bincount(images.targets, minlength=len(images.classes))
     if not 1 <= per_class < counts.min():

@@ -63,7 +63,10 @@ class PrototypicalNetwork(ResNet):
 
 
 def prototypes(support: Tensor) -> Tensor:
-    """Mean embedding of each class: (ways, shots, D) -> (ways, D). Snell et al., equation 1."""
+    """Mean embedding of each class: (ways, shots, D) -> (ways, D). Snell et al., equation 1.
+
+    Raises ValueError for another shape.
+    """
     if support.dim() != 3:
         raise ValueError(
             f"support has shape {tuple(support.shape)}; give embeddings as (ways, shots, D)"

@@ -2,7 +2,8 @@
 
 Magnitudes (saliency, SmoothGrad, guided backpropagation) are the largest over the colour channels;
 contributions (all others) keep their sign and are summed over the channels. A reference image is 0
-everywhere after normalisation: the mean colour of ImageNet.
+everywhere after normalisation: the mean colour of ImageNet. Methods take images (B, C, H, W) and
+give (B, H, W), at a layer (B, h, w) on its grid.
 """
 
 import warnings
@@ -31,12 +32,15 @@ AT_ONCE = 64
 
 
 def saliency(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-    """Size of the gradient. Simonyan et al., Deep Inside Convolutional Networks, 2013."""
+    """Size of the gradient, (B, H, W).
+
+    Simonyan et al., Deep Inside Convolutional Networks, 2013.
+    """
     return _asked(Saliency(Scored(model, target)), images, target, abs=True).amax(1)
 
 
 def input_x_gradient(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-    """Image times gradient, signed. Shrikumar et al., Not Just a Black Box, 2016."""
+    """Image times gradient, signed, (B, H, W). Shrikumar et al., Not Just a Black Box, 2016."""
     return _asked(InputXGradient(Scored(model, target)), images, target).sum(1)
 
 
@@ -93,7 +97,7 @@ def smooth_grad(samples: int = 16, noise: float = 0.05) -> Method:
 
 
 def guided_backpropagation(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-    """Size of the gradient when rectifiers let only positive gradients back.
+    """Size of the gradient when rectifiers let only positive gradients back, (B, H, W).
 
     Springenberg et al., Striving for Simplicity, 2014.
     """
@@ -101,7 +105,7 @@ def guided_backpropagation(model: nn.Module, images: Tensor, target: Target) -> 
 
 
 def deep_lift(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-    """Contributions to the difference from the mean colour, signed; the rescale rule.
+    """Contributions to the difference from the mean colour, signed, (B, H, W); the rescale rule.
 
     Shrikumar et al., Learning Important Features Through Propagating Activation Differences, 2017.
     captum's rule knows rectifiers and pooling. What a prototypical network does with its embedding

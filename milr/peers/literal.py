@@ -62,6 +62,7 @@ class Literal(nn.Module):
         return self.head(self._standard("local", x)).chunk(2, dim=-1)
 
     def standard_z(self, z: Tensor) -> Tensor:
+        """(B, D) with mean 0 and deviation 1 per number: the z that the head tells of."""
         return self._standard("z", z)
 
     def _standard(self, name: str, x: Tensor) -> Tensor:
@@ -152,7 +153,11 @@ def log_ratio(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def moments_of(features) -> dict[str, tuple[Tensor, Tensor]]:
-    """The moments of a batch's features, as `Literal` takes them."""
+    """The moments of a batch's features, as `Literal` takes them.
+
+    features: as `MILR.features` gives them. Name -> mean and standard deviation, (C,) each, or (D,)
+    of z.
+    """
     columns = [taps.as_locations(output, "evidence") for output in features.evidence]
     return {
         "local": _moments(features.local),

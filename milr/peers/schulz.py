@@ -31,12 +31,11 @@ Moments = tuple[Tensor, Tensor]  # mean and standard deviation per channel, (C,)
 
 @torch.no_grad()
 def moments(model: nn.Module, layer: str, batches: Iterable) -> Moments:
-    """Mean and standard deviation of a layer's channels over normalised images, on the CPU.
+    """Mean and standard deviation (C,) of a layer's channels over normalised images, on the CPU.
 
-    batches: as for `MILR.fit`. Raises ValueError if there are none.
-
-    The authors' code takes them of every single feature; they are a channel's here, as in MI-LR,
-    so that the methods differ in nothing but what they do with them.
+    batches: as for `MILR.fit`. The authors' code takes them of every single feature; they are a
+    channel's here, as in MI-LR, so that the methods differ in nothing but what they do with them.
+    Raises ValueError for an unknown layer, a model in training mode, or no batches.
     """
     columns = []
     device = taps.device_of(model)
@@ -53,7 +52,10 @@ def moments(model: nn.Module, layer: str, batches: Iterable) -> Moments:
 
 
 def per_sample(layer: str, moments: Moments, **settings) -> Peer:
-    """The Per-Sample bottleneck at a layer; settings as for `best_keep`."""
+    """The Per-Sample bottleneck at a layer; settings as for `best_keep`.
+
+    moments: of the layer, (C,) each. Its map is the capacity, (B, h, w) in bits.
+    """
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         local = outputs_of(model, images, (layer,))[0]
@@ -198,7 +200,7 @@ def fit_readout(
 
 
 def readout_peer(readout: Readout) -> Peer:
-    """A fitted Readout bottleneck as a peer."""
+    """A fitted Readout bottleneck as a peer: its map is the capacity, (B, h, w) in bits."""
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         outputs = outputs_of(model, images, readout.layers)
@@ -211,7 +213,11 @@ def readout_peer(readout: Readout) -> Peer:
 
 @torch.no_grad()
 def outputs_of(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
-    """Outputs of layers on undisturbed images."""
+    """Outputs of layers on undisturbed images (B, ...), one for each of the names.
+
+    Each in the shape that it has, (B, C, h, w) of a layer with maps. Raises ValueError for an
+    unknown layer, RuntimeError as `milr.taps.read` does.
+    """
     with taps.read(model, layers) as outputs:
         model(images)
     return [outputs[name] for name in layers]

@@ -29,7 +29,8 @@ def load(split: str, per_species: int, seed: int = 0, size: int = 84, world: str
     PARTS. The pictures of a species depend on seed, split, species and their number alone, so a
     larger set begins with the smaller one's. Drawn once and then kept in milr's cache.
 
-    Raises ValueError for an unknown split or world, less than one picture, and a size under 32.
+    Raises ValueError for an unknown split or world, less than one picture, and a size under 32;
+    RuntimeError as `draw` does.
     """
     import torch
 
@@ -72,7 +73,8 @@ def picture_seed(seed: int, split: str, species: Species, number: int) -> int:
 def draw(jobs: list[tuple[Species, int]], size: int = 84) -> tuple[np.ndarray, np.ndarray]:
     """Draw many pictures at once: images (n, size, size, 3) and labels (n, size, size), uint8.
 
-    Uses as many processes as there are cores to use, or threads that OMP_NUM_THREADS allows.
+    Uses as many processes as there are cores to use, or threads that OMP_NUM_THREADS allows. Raises
+    RuntimeError if one of them ends early.
     """
     images = np.empty((len(jobs), size, size, 3), np.uint8)
     labels = np.empty((len(jobs), size, size), np.uint8)

@@ -33,7 +33,10 @@ class Drawing:
         return _is_any(self.labels, parts)
 
     def extent(self, *parts: str) -> np.ndarray:
-        """Where any of the parts has the least share of the pixel, (H, W) bool."""
+        """Where any of the parts has the least share of the pixel, (H, W) bool.
+
+        Raises ValueError for an unknown part.
+        """
         touched = _is_any(self.fine, parts)
         height, width = self.labels.shape
         return touched.reshape(height, FINE, width, FINE).any((1, 3))

@@ -66,7 +66,10 @@ def attributes_of(part: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Species:
-    """A combination of attribute values: `codes[i]` indexes the values of the world's i-th one."""
+    """A combination of attribute values: `codes[i]` indexes the values of the world's i-th one.
+
+    Raises ValueError for an unknown world, and for codes that name no species of it.
+    """
 
     world: str
     codes: tuple[int, ...]
@@ -198,6 +201,6 @@ def congeners(species: Species, n: int, seed: int = 0) -> list[Species]:
 
 
 def check(what: str, given, allowed) -> None:
-    """Raise ValueError unless the given thing is one of those allowed."""
+    """Raises ValueError unless the given thing is one of those allowed; `what` names it."""
     if given not in allowed:
         raise ValueError(f"unknown {what} {given!r}; allowed: {', '.join(map(str, allowed))}")

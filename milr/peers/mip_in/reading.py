@@ -2,7 +2,9 @@
 
 The model's computation is traced by torch.fx. A stage is a fully connected, convolutional or
 pooling layer with what follows it feature by feature (batch normalisation, rectifier, dropout,
-flattening), or a residual block: a sum whose two sides begin at one place.
+flattening), or a residual block: a sum whose two sides begin at one place. The review's section on
+MIP-IN (Deng et al., 2021) has fully connected layers, convolutions and max-pooling; mean pooling
+and residual blocks are beyond it.
 """
 
 import operator
@@ -75,7 +77,10 @@ class Reading:
 
     @torch.no_grad()
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The input of every stage (and max-pooling) by its key, and "prediction", the output."""
+        """The input of every stage (and max-pooling) by its key, and "prediction", the output.
+
+        images: (B, ...), on the model's device; an input is (B, *given), `given` being its stage's.
+        """
         found: dict[str, Tensor] = {}
         wanted: dict[fx.Node, list[str]] = {}
         for key, node in self.places.items():
