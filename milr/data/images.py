@@ -52,11 +52,13 @@ class ImageSet:
         return len(self.images)
 
     def subset(self, indices) -> "ImageSet":
-        """The images at `indices` ((m,) integers, or (n,) Booleans); targets and classes stay.
+        """The images at `indices` ((m,) integers, none too, or (n,) Booleans), with the classes.
 
         Raises IndexError for an index outside the set.
         """
-        indices = torch.arange(len(self))[torch.as_tensor(indices)]
+        indices = torch.as_tensor(indices)
+        # An empty list is a tensor of floats.
+        indices = torch.arange(len(self))[indices if indices.numel() else indices.long()]
         rows = {
             name: value[indices] for name in PER_IMAGE if (value := getattr(self, name)) is not None
         }

@@ -7,7 +7,7 @@ from torchvision.models.resnet import ResNet
 
 from milr.data.images import ImageSet
 from milr.distributed import gather
-from milr.models.prototypical import BACKBONES, PrototypicalNetwork, embed
+from milr.models.prototypical import BACKBONES, PrototypicalNetwork, embed, one_of
 
 
 class Classifier(ResNet):
@@ -22,10 +22,14 @@ class Classifier(ResNet):
     def __init__(self, classes: int, backbone: str = "resnet18", weights: str | None = None):
         if classes < 2:
             raise ValueError(f"{classes} classes; give 2 or more")
-        start = PrototypicalNetwork(backbone, weights=weights)
-        super().__init__(*BACKBONES[backbone], num_classes=classes)
+        one_of("backbone", backbone, BACKBONES)
+        # The last layer after all others: those then start from the same random numbers as in a
+        # `PrototypicalNetwork`, however many classes there are.
+        super().__init__(*BACKBONES[backbone])
+        self.fc = nn.Linear(self.fc.in_features, classes)
         if weights is not None:
             # Not strict: what starts from there has a temperature, and no last layer.
+            start = PrototypicalNetwork(backbone, weights=weights)
             self.load_state_dict(start.state_dict(), strict=False)
 
 

@@ -82,6 +82,8 @@ class Species:
                 f"codes {self.codes} name no species of the world {self.world!r}: give "
                 f"{len(names)} whole numbers from 0 to {VALUES - 1}, for {', '.join(names)}"
             )
+        # Seeds of pictures are made of how they are written, and numpy's are written otherwise.
+        object.__setattr__(self, "codes", tuple(map(int, self.codes)))
 
     @classmethod
     def of(cls, world: str = "all", **values: str) -> "Species":

@@ -113,6 +113,11 @@ class Switches(Inverse):
     A place that is the maximum of several windows gets their mean.
     """
 
+    def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
+        """(B, *made) to (B, *given), by the features that went into the pooling; without a gate."""
+        signal = self.undo(signal.reshape(-1, *self.stage.made), features[self.stage.pooled])
+        return signal.reshape(-1, *self.stage.given)
+
     def undo(self, signal: Tensor, features: Tensor) -> Tensor:
         """(B, C, h', w') to the shape of the features before the pooling, (B, C, h, w)."""
         core = self.stage.core

@@ -130,8 +130,14 @@ def attribution(
 
     The target's gradient at the output is the direction that is asked, for `class_logit` the class
     itself; it goes through the layers without their offsets, and with the images' gates. Raises
-    ValueError as `features_of` does.
+    ValueError as `features_of` does, and if the network's prediction is not the output as it is:
+    the target is one of those.
     """
+    if network.prediction is not as_it_is:
+        raise ValueError(
+            "this inverse network starts from something else than the model's outputs, and a "
+            "target is one of those; make and fit one with prediction=as_it_is"
+        )
     features = features_of(network, model, images)
     outputs = features["prediction"].detach().requires_grad_()
     with torch.enable_grad():

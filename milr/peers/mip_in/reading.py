@@ -52,6 +52,7 @@ class Stage:
     gated:  whether its input comes out of a layer, and is no image
     given, inner, made: shapes, without the batch, of its input, and of input and output of `core`
     core:   the layer; None for a residual block, which has the stages of `sides` instead
+    pooled: key of the input of a max-pooling itself, which comes after what else is in its stage
     """
 
     name: str
@@ -63,6 +64,7 @@ class Stage:
     made: tuple[int, ...]
     core: nn.Module | None = None
     sides: tuple[tuple["Stage", ...], ...] = ()
+    pooled: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ class Reading:
 
     @torch.no_grad()
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The input of every stage by its key, and "prediction", the model's output.
+        """The input of every stage (and max-pooling) by its key, and "prediction", the output.
 
         images: (B, ...), on the model's device; an input is (B, *given), `given` being its stage's.
         """
@@ -142,10 +144,11 @@ class _Parser:
         shapes["gated"] = before.op != "placeholder"
         if not _is_sum(node):
             core = self._module(node)
-            kind = KINDS[type(core)]
-            return Stage(
-                node.target, kind, core=core, inner=_shape(node.all_input_nodes[0]), **shapes
-            )
+            kind, inside = KINDS[type(core)], node.all_input_nodes[0]
+            if kind == "max-pool":
+                shapes["pooled"] = key if inside is before else f"{key} pooled"
+                self.places[shapes["pooled"]] = inside
+            return Stage(node.target, kind, core=core, inner=_shape(inside), **shapes)
         a, b = node.args
         sides = tuple(
             self.stages(before, side, f"{key}.{index}.") for index, side in enumerate((a, b))
@@ -209,6 +212,9 @@ def _strange(graph: fx.GraphModule, node: fx.Node) -> str:
         return ""
     if node.op == "placeholder":
         return f"{node.target!r} gets around the layer to go down to, as in a residual block"
+    if _is_sum(node) and node.kwargs:
+        words = ", ".join(node.kwargs)
+        return f"step {node.name!r} is a sum with {words}, and only a plain a + b can be inverted"
     one_input = len(node.all_input_nodes) == 1
     known = (node.op == "call_function" and node.target in FUNCTIONS) or (
         node.op == "call_method" and node.target in METHODS
