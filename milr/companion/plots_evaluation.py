@@ -126,7 +126,7 @@ def removal_curves(panels: Mapping[str, Mapping[str, tuple]], label: str, along:
                 mark, dash = (of[index % len(of)] for of in (MARKERS, DASHES))
                 line = {"color": colour, "marker": mark, "markersize": 3.5, "label": name}
                 value, low, high = np.asarray(values, dtype=float).T
-                axes.fill_between(shares, low, high, color=colour, alpha=0.1, linewidth=0)
+                axes.fill_between(shares, low, high, color=colour, alpha=0.08, linewidth=0)
                 axes.plot(shares, value, dash, **line)
             axes.set_title(title)
             axes.grid(axis="y")
@@ -146,6 +146,7 @@ _STYLE = """<style>
 .milr-measured table.dataframe :is(th, td) { padding: 0.3em 0.7em; vertical-align: top; }
 .milr-measured table.dataframe th:first-child { background-color: inherit; left: 0;
   min-width: 8.5em; position: sticky; text-align: left; z-index: 1; }
+.milr-measured table.dataframe thead th:first-child { background-color: var(--pst-color-surface); }
 </style>"""
 
 
