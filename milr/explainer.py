@@ -325,7 +325,13 @@ class MILR:
         with torch.inference_mode(False):
             # Copies, or what was loaded under inference mode could never be refined.
             state = state | {"inserted": {k: v.clone() for k, v in state["inserted"].items()}}
-            self._inserted = from_state(state["inserted"], state["locations"], self.critic)
+            try:
+                found = from_state(state["inserted"], state["locations"], self.critic)
+            except (KeyError, RuntimeError) as error:
+                raise ValueError(
+                    f"what was given is not all that `state` gives ({error}); save it anew, or fit"
+                ) from error
+        self._inserted = found
         self.history = state["history"]
         self._weights = Weights(self.model)
         return self
@@ -466,6 +472,12 @@ def _check_locations(features: Features, inserted: Inserted) -> None:
         raise ValueError(
             f"the local features have locations {features.shape}, but had {inserted.locations} "
             "before; give images of one size"
+        )
+    width = len(inserted._mean("z"))
+    if features.z.shape[1] != width:
+        raise ValueError(
+            f"the representation has {features.z.shape[1]} numbers, but had {width} before; give "
+            "images of one size"
         )
 
 

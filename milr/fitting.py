@@ -110,8 +110,8 @@ def _check_hidden_and_bank(hidden: float, bank: int) -> None:
         )
     if not isinstance(bank, Integral) or bank < 2 * GROUPS:
         raise ValueError(
-            f"bank is {bank!r}; give at least {2 * GROUPS}, a whole number: their bounds are taken on {GROUPS} "
-            "parts of it, and InfoNCE needs two samples or more"
+            f"bank is {bank!r}; give at least {2 * GROUPS}, a whole number: their bounds are taken "
+            f"on {GROUPS} parts of it, and InfoNCE needs two samples or more"
         )
 
 

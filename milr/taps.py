@@ -26,6 +26,11 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 
     Raises ValueError that names the nearest layers if there is none.
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"a layer is named by {name!r}; give its name as model.named_modules() has it, such as "
+            f"{str(name)!r}"
+        )
     layers = dict(model.named_modules())
     if name in layers and name:
         return layers[name]

@@ -8,7 +8,7 @@ may be nothing else; one that differs from seed to seed says little about either
 import copy
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,22 +30,18 @@ def cascade(
     which it and all before it start anew, as `reset_parameters` of their parts has it (batch
     normalisation also forgets its statistics). The model stays as it is; it is one copy, so be done
     with it before you ask for the next.
-    Raises ValueError for an unknown layer, or one without parameters.
+    Raises ValueError for an unknown layer, one without parameters, or one with parameters that no
+    part of it resets, which would be remembered.
     """
     ready = copy.deepcopy(model)
-    for name in tuple(layers) or _from_the_top(model):
-        parts = [
-            part
-            for part in taps.find_layer(ready, name).modules()
-            if hasattr(part, "reset_parameters")
-        ]
-        if not parts:
-            raise ValueError(f"layer {name!r} has no parameters to forget; name another one")
+    names = tuple(layers) or _from_the_top(model)
+    resets = {name: _resets(taps.find_layer(ready, name), name) for name in names}
+    for name in names:
         with torch.random.fork_rng():
             # Of its own for each layer, and no number that the model may have started from.
             torch.manual_seed(zlib.crc32(f"{seed} {name} forgotten".encode()))
-            for part in parts:
-                part.reset_parameters()
+            for reset in resets[name]:
+                reset()
         yield name, ready
 
 
@@ -94,6 +90,27 @@ def seed_similarity(maps: Sequence[Tensor]) -> Tensor:
     if len(maps) < 2:
         raise ValueError(f"{len(maps)} set of maps; give two or more, one of each seed")
     return torch.stack([rank_similarity(a, b) for a, b in itertools.combinations(maps, 2)])
+
+
+def _resets(layer: nn.Module, name: str) -> list[Callable[[], None]]:
+    """What lets the parts of a layer start anew."""
+    found, kept = [], []
+    for place, part in layer.named_modules(prefix=name):
+        # torch's attention has it by the other name.
+        ways = (getattr(part, way, None) for way in ("reset_parameters", "_reset_parameters"))
+        reset = next(filter(None, ways), None)
+        if reset:
+            found.append(reset)
+        else:
+            kept += [f"{place}.{own}" for own, _ in part.named_parameters(recurse=False)]
+    if kept:
+        raise ValueError(
+            f"nothing resets {', '.join(kept)}, so that this would be remembered; give the module "
+            "a method reset_parameters"
+        )
+    if not found:
+        raise ValueError(f"layer {name!r} has no parameters to forget; name another one")
+    return found
 
 
 def _from_the_top(model: nn.Module) -> list[str]:

@@ -58,7 +58,7 @@ def test_relevance_begins_with_what_each_number_of_an_embedding_adds():
     ready = prepared(network, torch.rand(1, 3, 32, 32))
     images = draw(2, 3, 32, 32)
     z = network(images).detach()
-    found = relevance._contributions(ready, images, targets.along_embedding(z))
+    _, found = relevance._contributions(ready, images, targets.along_embedding(z))
     assert torch.allclose(found, z**2 / z.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-6)
 
 
