@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from milr import taps
+from milr.evaluation import checks
 from milr.evaluation.statistics import rank_correlation
 from milr.peers.baselines import edges
 
@@ -57,6 +58,7 @@ def rank_similarity(maps: Tensor, others: Tensor) -> Tensor:
     Signs count; take `maps.abs()` to compare magnitudes. 0 for a constant map, which is like no
     other.
     """
+    _check_alike(maps, others)
     found = rank_correlation(maps.flatten(1).numpy(), others.flatten(1).numpy())
     return torch.from_numpy(np.nan_to_num(found))
 
@@ -67,6 +69,7 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     Wang et al., Image Quality Assessment, 2004: Gaussian window of 1.5 pixels, constants 0.01 and
     0.03, each map first brought to the range from 0 to 1, so that scale and offset do not matter.
     """
+    _check_alike(maps, others)
     a, b = (_unit_range(one.double().numpy()) for one in (maps, others))
     mean_a, mean_b = _window(a), _window(b)
     variance_a, variance_b = _window(a * a) - mean_a**2, _window(b * b) - mean_b**2
@@ -116,6 +119,15 @@ def _resets(layer: nn.Module, name: str) -> list[Callable[[], None]]:
 def _from_the_top(model: nn.Module) -> list[str]:
     names = [name for name, child in model.named_children() if list(child.parameters())]
     return names[::-1]
+
+
+def _check_alike(maps: Tensor, others: Tensor) -> None:
+    for each in (maps, others):
+        checks.maps(each)
+    if maps.shape != others.shape:
+        raise ValueError(
+            f"maps of shapes {tuple(maps.shape)} and {tuple(others.shape)}; give both of one shape"
+        )
 
 
 def _unit_range(maps: np.ndarray) -> np.ndarray:
