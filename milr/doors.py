@@ -63,9 +63,7 @@ def images(given) -> None:
 
 def batches(given) -> None:
     """Raises ValueError for what is no collection of batches."""
-    how = (
-        "give batches: a list, or DataLoader(dataset, batch_size=32, shuffle=True, drop_last=True)"
-    )
+    how = "give a list of batches, or DataLoader(dataset, 32, shuffle=True, drop_last=True)"
     if isinstance(given, Tensor | Mapping):
         raise ValueError(f"batches is a single {_kind(given)}; {how}")
     if isinstance(given, Dataset) and not isinstance(given, IterableDataset):

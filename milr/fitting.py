@@ -380,7 +380,9 @@ class _Training(NamedTuple):
                 "or lower learning_rate"
             )
         optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss, **how)
+        # Not in an autocast of the caller's: what was computed in full comes back in full.
+        with torch.autocast(loss.device.type, enabled=False):
+            self.fabric.backward(loss, **how)
         self.fabric.clip_gradients(module, optimizer, max_norm=5.0)
         optimizer.step()
         schedule.step()

@@ -52,6 +52,7 @@ def refined_keep(
                 f"the loss became {loss.item()}; check the images and labels of the batch, or "
                 "lower learning_rate"
             )
-        (logits.grad,) = torch.autograd.grad(loss, logits)
+        with torch.autocast(loss.device.type, enabled=False):
+            (logits.grad,) = torch.autograd.grad(loss, logits)
         optimizer.step()
     return logits.detach().sigmoid()
