@@ -19,7 +19,7 @@ from milr import bottleneck, taps
 from milr.data.images import content_digest
 from milr.distributed import make_fabric
 from milr.explainer import draw_noise
-from milr.fitting import images_of
+from milr.feeding import images_of
 from milr.maps import BITS
 from milr.peers.batches import exactly
 from milr.peers.peer import Peer

@@ -11,7 +11,19 @@ import yaml
 from milr.paths import ROOT
 
 LEAVES = ("paths", "files", "cache", "distributed")
-METHOD = ("infonce", "bottleneck", "taps", "maps", "inserted", "readings", "fitting", "refining")
+METHOD = (
+    "infonce",
+    "bottleneck",
+    "taps",
+    "maps",
+    "inserted",
+    "readings",
+    "doors",
+    "weights",
+    "feeding",
+    "fitting",
+    "refining",
+)
 METHOD += ("explainer", "exact", "estimators")
 FACES = ("attribution", "__init__")
 ARROW = (LEAVES, METHOD, FACES, ("data",), ("models", "peers"), ("evaluation",))
