@@ -31,7 +31,6 @@ __all__ = [
     "originals",
     "overlay",
     "overlays",
-    "part_masks",
 ]
 
 UNITS = "bits per location"
@@ -135,25 +134,6 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], columns: int = 5)
         for axes, image, caption in zip(grid.flat, _channels_last(images), captions, strict=False):
             axes.imshow(image)
             axes.set_xlabel(caption, fontsize=9, labelpad=2)
-    return figure
-
-
-def part_masks(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """`images` (n, 3, H, W) above their `labels` (n, H, W), which index `names`; a colour each."""
-    labels = np.asarray(labels)
-    present = [index for index in range(len(names)) if (labels == index).any()]
-    colours = np.ones((len(names), 3))
-    colours[present] = plt.get_cmap("tab20")(np.arange(len(present)) % 20)[:, :3]
-    with plt.style.context(STYLE):
-        side = WIDE / len(labels)
-        figure = Figure(figsize=(WIDE, 2 * side + 0.25 + 0.22 * -(-len(present) // 6)))
-        grid = figure.subplots(2, len(labels), squeeze=False)
-        _bare(grid)
-        for column, image, label in zip(grid.T, _channels_last(images), labels, strict=True):
-            column[0].imshow(image)
-            column[1].imshow(colours[label])
-        patches = [plt.Rectangle((0, 0), 1, 1, color=colours[index]) for index in present]
-        figure.legend(patches, [names[i] for i in present], ncols=6, loc="outside lower center")
     return figure
 
 

@@ -167,16 +167,6 @@ def test_contact_sheet_leaves_no_empty_frames(episodes):
     assert not figure.axes[5].axison
 
 
-def test_part_masks_name_only_the_parts_that_are_there(episodes):
-    labels = np.zeros((2, 8, 8), dtype=np.uint8)
-    labels[:, 2:5] = 2
-    figure = plots.part_masks(episodes[0, :2, 0], labels, ["background", "beak", "wing"])
-    named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert named == ["background", "wing"]
-    colours = figure.axes[2].images[0].get_array()
-    assert (colours[0, 0] != colours[3, 0]).any()
-
-
 def test_diagram_keeps_its_words_inside_the_page_and_their_boxes():
     figure = plots.diagram()
     rendered(figure)
