@@ -180,7 +180,7 @@ def read_checkpoint(path: Path) -> object | None:
     """Return the last state, on the CPU, or None; a damaged one is moved aside, and said.
 
     So is one that cannot be read now (too many open files, say), which stays where it is. Raises
-    nothing for either.
+    nothing for damage.
     """
     if not os.path.exists(path):
         return None
@@ -202,9 +202,9 @@ def read_checkpoint(path: Path) -> object | None:
 def read(entry: Entry) -> object | None:
     """Return what is kept there, on the CPU, or None, and say which.
 
-    A damaged entry is moved aside; one that cannot be read now (too many open files, or no leave to
-    read it) stays where it is. Raises nothing for either, but what `torch.load` raises of an entry
-    that is whole (out of memory, say).
+    Damaged entries are moved aside; those that cannot be read now (too many open files, or no leave
+    to read them) stay where they are. Raises nothing for damage, but what `torch.load` raises of an
+    entry that is whole (out of memory, say).
     """
     if not os.path.exists(entry.file(".json")):
         _say(f"{entry.name} {entry.key} miss: {_why(entry)}")
@@ -346,7 +346,7 @@ def _digest_of(file: Path, written: int) -> str:
     described = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
         if isinstance(node, described) and ast.get_docstring(node, clean=False) is not None:
-            node.body[0] = ast.Pass()
+            node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 

@@ -5,12 +5,11 @@ can spare it, and a critic each for the total and for the decision-related infor
 holds how they learn; this file, how a model is read and explained with them.
 """
 
-import hashlib
 import math
 import pickle
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +17,14 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from milr import fitting, readings, taps
+from milr import doors, feeding, fitting, readings, taps
 from milr.distributed import devices
 from milr.files import replace_file
 from milr.infonce import CRITICS
 from milr.inserted import Inserted, from_state
 from milr.maps import BITS, Maps, concatenate
 from milr.refining import refined_keep
+from milr.weights import Weights, digest
 
 # What reading a file says that `save` did not write, or that is damaged.
 _DAMAGE = (AttributeError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError)
@@ -78,21 +78,21 @@ class MILR:
             )
         self.model = model
         self.local, self.representation = local, representation
-        self.evidence = tuple(evidence) or (local,)
-        for name in (local, representation, *self.evidence):
-            taps.find_layer(model, name)
-        if not beta > 0:
-            raise ValueError(f"beta is {beta}; it must be above 0 (0.1 keeps much, 10 little)")
+        self.evidence = tuple(evidence or (local,))
+        doors.layers(model, local, representation, *self.evidence)
+        doors.positive("0.1 keeps much, 10 little", beta=beta)
         if critic not in CRITICS:
             raise ValueError(f"critic is {critic!r}; it must be one of {', '.join(CRITICS)}")
-        if members < 1:
-            raise ValueError(f"members is {members}; give 1 or more")
+        doors.whole(1, members=members)
+        doors.whole(-(2**63), seed=seed)
         if device is not None and str(device).partition(":")[0] not in devices():
             raise ValueError(f"device is {device!r}; this machine offers {', '.join(devices())}")
         self.beta, self.seed, self.device = float(beta), seed, device
         self.critic, self.members = critic, members
         self.history: dict[str, list[float]] = {}
         self._inserted: Inserted | None = None
+        # Those that were fitted to; of no matter to one made by `around`.
+        self._weights: Weights | None = None
 
     def fit(self, batches, objective: Callable, **settings) -> "MILR":
         """Let the inserted modules learn; the model stays bit for bit as it is.
@@ -104,6 +104,7 @@ class MILR:
         works. For settings, and for what is raised, see `milr.fitting.fit`.
         """
         self._inserted, self.history = fitting.fit(self, batches, objective, **settings)
+        self._weights = Weights(self.model)
         return self
 
     def explain(
@@ -131,18 +132,20 @@ class MILR:
         """
         inserted = self._fitted()
         readings.check(reading)
-        _at_least_one(draws=draws, batch_size=batch_size)
+        doors.whole(1, draws=draws, batch_size=batch_size)
+        doors.images(images)
         with self._working(inserted) as device, torch.no_grad():
             noise = self._opposites(draws, inserted, device)
             if keep is not None:
-                _check_mask(keep, (len(images), *noise.shape[1:]))
+                doors.mask(keep, (len(images), *noise.shape[1:]))
             found = []
             for rows in torch.arange(len(images)).split(batch_size):
                 features = self.features(images[rows].to(device))
                 mask = self.keep_of(features, inserted)
                 if keep is not None:
                     mask = keep[rows].to(mask)
-                found.append(self._explain(features, mask, inserted, noise, reading))
+                with torch.autocast(device.type, enabled=False):
+                    found.append(self._explain(features, mask, inserted, noise, reading))
         return concatenate(found)
 
     def total(self, images: Tensor, batch_size: int = 64, reading: str = "pointwise") -> Tensor:
@@ -153,13 +156,15 @@ class MILR:
         """
         inserted = self._fitted()
         readings.check(reading)
-        _at_least_one(batch_size=batch_size)
+        doors.whole(1, batch_size=batch_size)
+        doors.images(images)
         found = []
         with self._working(inserted) as device, torch.no_grad():
             for chunk in images.split(batch_size):
                 features = self.features(chunk.to(device))
                 _check_locations(features, inserted)
-                values = _total(features, inserted, reading)
+                with torch.autocast(device.type, enabled=False):
+                    values = _total(features, inserted, reading)
                 found.append((BITS * values).reshape(len(chunk), *features.shape).cpu())
         return torch.cat(found)
 
@@ -200,7 +205,7 @@ class MILR:
         readings.check(reading)
         how = {"steps": steps, "draws": draws, "learning_rate": learning_rate}
         keep = self.refine_keep(batch, objective, **how)
-        images = fitting.images_of(batch, "cpu")
+        images = feeding.images_of(batch, "cpu")
         return self.explain(images, draws, len(images), reading, keep)
 
     def refine_keep(
@@ -217,10 +222,14 @@ class MILR:
         Raises as `refine` does.
         """
         inserted = self._fitted()
-        _at_least_one(draws=draws)
-        with self._working(inserted) as device:
+        doors.objective(objective)
+        doors.whole(1, draws=draws)
+        doors.whole(0, steps=steps)
+        doors.positive("such as 0.3", learning_rate=learning_rate)
+        doors.learning(self.model)
+        with self._working(inserted) as device, torch.enable_grad():
             batch = move_data_to_device(batch, device)
-            images = fitting.images_of(batch, device)
+            images = feeding.images_of(batch, device)
             features = self.features(images)
             settings = (steps, draws, learning_rate)
             keep = refined_keep(self, features, inserted, batch, images, objective, *settings)
@@ -232,7 +241,8 @@ class MILR:
         images: (B, ...); draw: which draw of the noise. Raises as `explain` does.
         """
         inserted = self._fitted()
-        _at_least_one(batch_size=batch_size)
+        doors.whole(1, batch_size=batch_size)
+        doors.images(images)
         generator = self.generator(f"through {draw}")
         outputs = []
         with self._working(inserted) as device, torch.no_grad():
@@ -241,7 +251,9 @@ class MILR:
                 keep = self.keep_of(features, inserted)
                 noise = draw_noise(features.local.shape, generator, device)
                 passed = inserted.inject(features.local, keep, noise)
-                outputs.append(self.run_with(chunk.to(device), passed).cpu())
+                output = self.run_with(chunk.to(device), passed)
+                doors.tensor(output)
+                outputs.append(output.cpu())
         return torch.cat(outputs)
 
     def keep(self, images: Tensor, batch_size: int = 64) -> Tensor:
@@ -250,7 +262,8 @@ class MILR:
         Raises as `explain` does.
         """
         inserted = self._fitted()
-        _at_least_one(batch_size=batch_size)
+        doors.whole(1, batch_size=batch_size)
+        doors.images(images)
         with self._working(inserted) as device, torch.no_grad():
             chunks = [self.features(chunk.to(device)) for chunk in images.split(batch_size)]
             return torch.cat([self.keep_of(chunk, inserted).cpu() for chunk in chunks])
@@ -258,9 +271,11 @@ class MILR:
     def save(self, path: str | Path) -> None:
         """Write all that was learned to a file, whole or not at all; the model itself is not in it.
 
+        It is for the weights that the modules were fitted to, also if the model has others by now.
         Raises NotFitted before `fit`, OSError if the disk refuses it.
         """
-        whole = self.state() | {"beta": self.beta, "seed": self.seed, "model": _digest(self.model)}
+        made_for = self._weights.digest if self._weights else digest(self.model)
+        whole = self.state() | {"beta": self.beta, "seed": self.seed, "model": made_for}
         replace_file(Path(path), lambda file: torch.save(whole, file))
 
     def load(self, path: str | Path) -> "MILR":
@@ -276,7 +291,7 @@ class MILR:
             raise ValueError(
                 f"{path} is damaged, or not a file that MILR.save wrote ({error}); save it anew"
             ) from error
-        if made_for != _digest(self.model):
+        if made_for != digest(self.model):
             raise ValueError(
                 f"the modules in {path} were fitted to a model with other weights, and their maps "
                 "would mean nothing for this one; load those weights first, or fit anew"
@@ -299,14 +314,35 @@ class MILR:
         }
 
     def load_state(self, state: dict) -> "MILR":
-        """Take up what `state` gave. Raises ValueError for other layers or settings."""
+        """Take up what `state` gave, as fitted to the model's present weights.
+
+        Raises ValueError for other layers or settings, and for what `state` did not give.
+        """
+        if missing := {"made with", "locations", "history", "inserted"} - set(state):
+            raise ValueError(
+                f"there is no {', '.join(sorted(missing))} in what was given, so `state` did not "
+                "give it; fit anew"
+            )
         if state["made with"] != self._signature():
             raise ValueError(
                 f"these modules were fitted with {state['made with']}, this explainer has "
                 f"{self._signature()}; make it with the same layers, critic and format"
             )
-        self._inserted = from_state(state["inserted"], state["locations"], self.critic)
+        bad = [name for name, value in state["inserted"].items() if not value.isfinite().all()]
+        if bad:
+            raise ValueError(f"NaN or infinite numbers in {', '.join(bad)}; save them anew, or fit")
+        with torch.inference_mode(False):
+            # Copies, or what was loaded under inference mode could never be refined.
+            state = state | {"inserted": {k: v.clone() for k, v in state["inserted"].items()}}
+            try:
+                found = from_state(state["inserted"], state["locations"], self.critic)
+            except (KeyError, RuntimeError) as error:
+                raise ValueError(
+                    f"what was given is not all that `state` gives ({error}); save it anew, or fit"
+                ) from error
+        self._inserted = found
         self.history = state["history"]
+        self._weights = Weights(self.model)
         return self
 
     def around(self, model: torch.nn.Module, beta: float | None = None) -> "MILR":
@@ -328,10 +364,9 @@ class MILR:
         images, for local ones that are neither maps nor tokens, and for evidence that can't be
         brought to their locations; RuntimeError as `milr.taps.read`.
         """
-        if not len(images):
-            raise ValueError("there are no images; give at least one")
+        doors.images(images)
         names = (self.local, self.representation, *self.evidence)
-        with taps.read(self.model, names) as outputs, torch.no_grad():
+        with taps.read(self.model, names) as outputs, torch.no_grad(), doors.noted(images):
             self.model(images)
         found = {name: output.float() for name, output in outputs.items()}
         for name, output in found.items():
@@ -404,7 +439,12 @@ class MILR:
 
     @contextmanager
     def _working(self, inserted: Inserted):
-        """Model (frozen) and inserted modules on the working device."""
+        """Model (frozen) and inserted modules on the working device.
+
+        Raises ValueError if the model has other weights than those that were fitted to.
+        """
+        if self._weights:
+            self._weights.check(self.model)
         with self.frozen_model() as device:
             home = taps.device_of(inserted)
             inserted.to(device)
@@ -421,7 +461,8 @@ class MILR:
         A context that gives the device. Raises ValueError as `milr.taps.frozen`.
         """
         device = torch.device(self.device) if self.device else taps.device_of(self.model)
-        with taps.frozen(self.model, device):
+        moving = self._weights.moving(self.model) if self._weights else nullcontext()
+        with moving, taps.frozen(self.model, device):
             yield device
 
     def _signature(self) -> list:
@@ -435,16 +476,6 @@ class MILR:
         ]
 
 
-def _digest(model: torch.nn.Module) -> str:
-    """Sha256 of all of a model's numbers, with their names."""
-    total = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, Tensor):
-            total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()
-
-
 def _total(features: Features, inserted: Inserted, reading: str) -> Tensor:
     """(B, N), in nats."""
     local = features.local[None]
@@ -453,31 +484,17 @@ def _total(features: Features, inserted: Inserted, reading: str) -> Tensor:
     return readings.surprise(inserted, "total", local)
 
 
-def _at_least_one(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}; give 1 or more")
-
-
 def _check_locations(features: Features, inserted: Inserted) -> None:
     if features.shape != inserted.locations:
         raise ValueError(
             f"the local features have locations {features.shape}, but had {inserted.locations} "
             "before; give images of one size"
         )
-
-
-def _check_mask(keep: Tensor, shape: tuple[int, ...]) -> None:
-    if keep.shape != shape:
+    width = len(inserted._mean("z"))
+    if features.z.shape[1] != width:
         raise ValueError(
-            f"keep has shape {tuple(keep.shape)}; give one number for each image, location and "
-            f"channel, {shape}"
-        )
-    low, high = keep.min(), keep.max()
-    if not (low >= 0 and high <= 1):  # also for NaN
-        raise ValueError(
-            f"keep lies between {low:g} and {high:g}; give shares between 0 (all noise) and 1 "
-            "(all of the feature)"
+            f"the representation has {features.z.shape[1]} numbers, but had {width} before; give "
+            "images of one size"
         )
 
 
@@ -486,7 +503,8 @@ def draw_noise(shape, generator: torch.Generator, device: torch.device) -> Tenso
 
     They are drawn on the CPU, and brought to the device.
     """
-    return torch.randn(tuple(shape), generator=generator).to(device)
+    # float32 also where that is not torch's default.
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32).to(device)
 
 
 def _checked(output: Tensor, shape: Sequence[int], name: str) -> Tensor:

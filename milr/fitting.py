@@ -15,6 +15,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from milr import taps
+from milr import doors, feeding, taps
 from milr.distributed import gather, make_fabric, world_size
 from milr.infonce import critic_bound
 from milr.inserted import KEPT, Inserted
@@ -74,23 +75,21 @@ def fit(
     another device, or a loss that is no longer finite.
     """
     counts = {"critic_steps": critic_steps, "critic_batches": critic_batches}
-    for name, count in (counts | {"moment_batches": moment_batches}).items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}; give 1 or more")
-    if steps < 0:
-        raise ValueError(f"steps is {steps}; give 0 (the bottleneck stays open) or more")
-    if not 0 <= hidden < 1:
-        raise ValueError(
-            f"hidden is {hidden}; give a share of z from 0 to below 1: of what is hidden wholly "
-            "the critics learn nothing"
-        )
-    if bank < 2 * GROUPS:
-        raise ValueError(
-            f"bank is {bank}; give at least {2 * GROUPS}: their bounds are taken on {GROUPS} "
-            "parts of it, and InfoNCE needs two samples or more"
-        )
-    stream = _stream(batches)
-    with explainer.frozen_model() as device:
+    doors.whole(1, **counts, moment_batches=moment_batches)
+    doors.whole(0, steps=steps)
+    doors.positive("such as 3e-3", learning_rate=learning_rate)
+    doors.share("ramp", ramp)
+    _check_hidden_and_bank(hidden, bank)
+    doors.batches(batches)
+    if steps:
+        doors.objective(objective)
+    doors.learning(explainer.model)
+    stream = feeding.Stream(
+        batches,
+        f"{moment_batches} for the moments, {steps} for the mask, {critic_batches} for the "
+        f"critics, and as many as hold the {bank} images of the bank",
+    )
+    with torch.enable_grad(), explainer.frozen_model() as device:
         fabric = fabric or make_fabric(str(device))
         if fabric.device.type != device.type:
             raise ValueError(
@@ -109,13 +108,28 @@ def fit(
     return inserted, history
 
 
+def _check_hidden_and_bank(hidden: float, bank: int) -> None:
+    if isinstance(hidden, str) or not 0 <= hidden < 1:
+        raise ValueError(
+            f"hidden is {hidden!r}; give a share of z from 0 to below 1: of what is hidden wholly "
+            "the critics learn nothing"
+        )
+    if not isinstance(bank, Integral) or bank < 2 * GROUPS:
+        raise ValueError(
+            f"bank is {bank!r}; give at least {2 * GROUPS}, a whole number: their bounds are taken "
+            f"on {GROUPS} parts of it, and InfoNCE needs two samples or more"
+        )
+
+
 def _insert(explainer, stream, count: int, device) -> Inserted:
     """Fresh modules, with the moments of the first batches."""
     moments = defaultdict(_Moments)
     locations = None
     for _ in range(count):
-        images = images_of(next(stream), device)
+        images = feeding.images_of(next(stream), device)
         features = _features(explainer, images, locations)
+        if locations is None:
+            feeding.check_layout(explainer, images, features)
         locations = features.shape
         moments["local"].add(features.local)
         moments["z"].add(features.z)
@@ -132,7 +146,10 @@ def _features(explainer, images: Tensor, locations: tuple[int, ...] | None):
     """Of one clean pass; locations: those of the batches before, if there were any."""
     features = explainer.features(images)
     if len(features.z) * world_size() < 2:
-        raise ValueError("a batch of one image; InfoNCE needs at least two, for its negatives")
+        raise ValueError(
+            "a batch of one image; InfoNCE needs at least two, for its negatives (a data loader "
+            "leaves out a last one with drop_last=True)"
+        )
     if locations not in (None, features.shape):
         raise ValueError(
             f"the locations change between batches ({locations}, then {features.shape}); resize "
@@ -146,17 +163,21 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
     history = {"loss": [], "nats": [], "keep": []}
     for step in training.bar(steps, "mask", history, "nats"):
         batch = move_data_to_device(next(stream), training.fabric.device)
-        images = images_of(batch, training.fabric.device)
+        images = feeding.images_of(batch, training.fabric.device)
         with training.fabric.autocast():
             features = _features(explainer, images, inserted.locations)
         keep = mask(inserted.standard_evidence(features.evidence), inserted.locations)
         passed = inserted.inject(features.local, keep, noise(features.local))
         with training.fabric.autocast():
             outputs = explainer.run_with(images, passed)
-        loss = differentiable(objective(outputs, batch))
+        loss = feeding.differentiable(objective(outputs, batch))
+        if step == 0:
+            others = feeding.others_than(list(inserted.mask.parameters()), loss)
         price = inserted.capacity(features.local, keep)
         beta = explainer.beta * min(1.0, (step + 1) / max(1.0, ramp * steps))
-        training.descend(mask, optimizer, schedule, loss + beta * price.mean())
+        # A head that the objective brings along is not to learn, nor to be left with a gradient.
+        only = {"inputs": list(mask.parameters())} if others else {}
+        training.descend(mask, optimizer, schedule, loss + beta * price.mean(), **only)
         _note(history, loss=loss, nats=price.sum(-1).mean(), keep=keep.mean())
     if is_shut(history):
         warnings.warn(
@@ -165,20 +186,6 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
             stacklevel=4,
         )
     return history
-
-
-def differentiable(loss: Tensor) -> Tensor:
-    """The objective's value, a scalar tensor with a gradient, as it was given.
-
-    Raises ValueError for one without: the mask would not see it.
-    """
-    if not isinstance(loss, Tensor) or not loss.requires_grad:
-        raise ValueError(
-            "the objective has no gradient by the outputs, so that nothing would be worth its "
-            "price; give a loss that can be differentiated (cross-entropy, not accuracy), of "
-            "outputs that come after the explained layer"
-        )
-    return loss
 
 
 def is_shut(history: Mapping[str, list[float]]) -> bool:
@@ -191,9 +198,10 @@ def _fit_critics(explainer, inserted, stream, noise, training, steps, count, hid
     bounds = _Bounds(inserted.total, inserted.decision)
     wrapped, optimizer, schedule = training.set_up(bounds, steps)
     history = {"total": [], "decision": []}
-    samples = [
-        _some_locations(_sample(explainer, inserted, stream, training), noise) for _ in range(count)
-    ]
+    samples = []
+    for _ in range(count):
+        images = feeding.images_of(next(stream), training.fabric.device)
+        samples.append(_some_locations(_sample(explainer, inserted, images, training), noise))
     for step in training.bar(steps, "critics", history, "total"):
         # Each member sees other batches and other parts of z, so that their errors differ.
         turns = [step + member * count // inserted.members for member in range(inserted.members)]
@@ -209,30 +217,56 @@ def _fit_critics(explainer, inserted, stream, noise, training, steps, count, hid
 def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
     """What is kept of the batches after those that the critics learned from, and their bounds."""
     found: list[tuple] = []
+    before = stream.count
     while sum(len(z) for *_, z in found) < size:
-        sample = _sample(explainer, inserted, stream, training)
-        found.append(tuple(gather(part) for part in _standardised(inserted, sample, noise)))
-    local, passed, z = (torch.cat(parts)[:size] for parts in zip(*found, strict=True))
-    history = {}
-    for name, x in (("total", local), ("decision", passed)):
-        critics = getattr(inserted, name)
-        banks, seen = zip(*(c.embed(x, z) for c in critics), strict=True)
-        each = zip(critics, banks, seen, strict=True)
-        normalisers = [log_normaliser(c, bank, v) for c, bank, v in each]
-        for kept, values in zip(KEPT, (banks, seen, normalisers), strict=True):
-            setattr(inserted, f"{name}_{kept}", torch.stack(values))
-        groups = zip(x.tensor_split(GROUPS), z.tensor_split(GROUPS), strict=True)
-        bounds = [[critic_bound(c, *c.embed(a, b)) for c in critics] for a, b in groups]
-        values = torch.tensor(bounds).mean(1)
-        error = values.std() / math.sqrt(len(values))
-        history[f"held out {name}"] = [float(values.mean()), float(error)]
-    return history
+        images = feeding.images_of(next(stream), training.fabric.device)
+        sample = _sample(explainer, inserted, images, training)
+        parts = *_standardised(inserted, sample, noise), feeding.marks(images)
+        found.append(tuple(gather(part) for part in parts))
+    local, passed, z, marks = (torch.cat(parts)[:size] for parts in zip(*found, strict=True))
+    if stream.again and stream.count - before > stream.length:
+        different = _different(marks)
+        local, passed, z = (part[different] for part in (local, passed, z))
+    with torch.autocast(z.device.type, enabled=False):
+        return _keep(inserted, "total", local, z) | _keep(inserted, "decision", passed, z)
+
+
+def _keep(inserted, name: str, x: Tensor, z: Tensor) -> dict:
+    """Fills the bank of one information; its bounds on it, with their error."""
+    critics = getattr(inserted, name)
+    banks, seen = zip(*(c.embed(x, z) for c in critics), strict=True)
+    each = zip(critics, banks, seen, strict=True)
+    normalisers = [log_normaliser(c, bank, v) for c, bank, v in each]
+    for kept, values in zip(KEPT, (banks, seen, normalisers), strict=True):
+        setattr(inserted, f"{name}_{kept}", torch.stack(values))
+    groups = zip(x.tensor_split(GROUPS), z.tensor_split(GROUPS), strict=True)
+    bounds = [[critic_bound(c, *c.embed(a, b)) for c in critics] for a, b in groups]
+    values = torch.tensor(bounds).mean(1)
+    error = values.std() / math.sqrt(len(values))
+    return {f"held out {name}": [float(values.mean()), float(error)]}
+
+
+def _different(marks: Tensor) -> list[int]:
+    """Where each of the bank's images stands first: a negative counts once.
+
+    Warns if some come again. Raises ValueError if too few are left.
+    """
+    first = list({mark: row for row, mark in reversed(list(enumerate(marks.tolist())))}.values())
+    first.sort()
+    said = (
+        f"the batches hold {len(first)} different images, the bank {len(marks)}; give more images, "
+        f"or bank={max(2 * GROUPS, len(first))}"
+    )
+    if len(first) < 2 * GROUPS:
+        raise ValueError(f"{said}: its bounds are taken on {GROUPS} parts of two images or more")
+    if len(first) < len(marks):
+        warnings.warn(f"{said}; each is kept once, and the ceiling is lower", stacklevel=5)
+    return first
 
 
 @torch.no_grad()
-def _sample(explainer, inserted, stream, training) -> tuple[Tensor, Tensor, Tensor]:
-    """Local features, mask and representation of the next batch."""
-    images = images_of(next(stream), training.fabric.device)
+def _sample(explainer, inserted, images, training) -> tuple[Tensor, Tensor, Tensor]:
+    """Local features, mask and representation of a batch of images."""
     with training.fabric.autocast():
         features = _features(explainer, images, inserted.locations)
     return features.local, explainer.keep_of(features, inserted), features.z
@@ -255,20 +289,24 @@ def _standardised(inserted, sample, noise) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Moments:
-    """Mean and deviation per channel over batches of one size, and over all processes."""
+    """Mean and deviation per channel over batches, and over all processes."""
 
     def __init__(self):
-        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.batches: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, x: Tensor) -> None:
         variance, mean = torch.var_mean(x.flatten(0, -2), dim=0, correction=0)
+        count = torch.tensor([float(len(x))], dtype=torch.float32, device=x.device)
         # In double precision on the CPU alone: not every device has it.
-        self.batches.append(tuple(gather(one[None]).cpu().double() for one in (mean, variance)))
+        parts = (mean, variance, count)
+        self.batches.append(tuple(gather(one[None]).cpu().double() for one in parts))
 
     def result(self) -> tuple[Tensor, Tensor]:
-        means, variances = (torch.cat(parts) for parts in zip(*self.batches, strict=True))
-        mean = means.mean(0)
-        std = (variances.mean(0) + means.var(0, correction=0)).sqrt()
+        means, variances, counts = (torch.cat(parts) for parts in zip(*self.batches, strict=True))
+        weights = counts / counts.mean()  # 1 each for batches of one size
+        mean = (weights * means).mean(0)
+        between = (weights * (means - mean).square()).mean(0)
+        std = ((weights * variances).mean(0) + between).sqrt()
         # Channels that are dead in these batches must not blow up in the next.
         return mean.float(), std.clamp(min=max(1e-6, 0.01 * float(std.mean()))).float()
 
@@ -317,7 +355,8 @@ class _Noise:
 
     def _share(self, draw: Callable, like: Tensor) -> Tensor:
         count = len(like)
-        whole = draw(world_size() * count, *like.shape[1:], generator=self.generator)
+        shape = world_size() * count, *like.shape[1:]
+        whole = draw(shape, generator=self.generator, dtype=torch.float32)
         rank = torch.distributed.get_rank() if world_size() > 1 else 0
         return whole[rank * count : (rank + 1) * count].to(like.device)
 
@@ -340,14 +379,16 @@ class _Training(NamedTuple):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return *self.fabric.setup(module, optimizer), schedule
 
-    def descend(self, module, optimizer, schedule, loss: Tensor) -> None:
+    def descend(self, module, optimizer, schedule, loss: Tensor, **how) -> None:
         if not loss.isfinite():
             raise ValueError(
                 f"the loss became {loss.item()}; check the images and labels of the batch, "
                 "or lower learning_rate"
             )
         optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
+        # Not in an autocast of the caller's: what was computed in full comes back in full.
+        with torch.autocast(loss.device.type, enabled=False):
+            self.fabric.backward(loss, **how)
         self.fabric.clip_gradients(module, optimizer, max_norm=5.0)
         optimizer.step()
         schedule.step()
@@ -363,31 +404,3 @@ class _Training(NamedTuple):
 def _note(history: dict, **values: Tensor) -> None:
     for name, value in values.items():
         history[name].append(float(value.detach()))
-
-
-def images_of(batch, device) -> Tensor:
-    """The images (B, ...) of what `MILR.fit` is fed with, on the device.
-
-    batch: a tensor of them, a tuple or list whose first item they are, or a mapping with "images".
-    """
-    if isinstance(batch, Mapping):
-        batch = batch["images"]
-    elif isinstance(batch, tuple | list):
-        batch = batch[0]
-    return batch.to(device)
-
-
-def _stream(batches) -> Iterator:
-    """Batches without end if they can be gone through again; else until they are used up."""
-    count = 0
-    again = iter(batches) is not batches
-    while True:
-        before = count
-        for batch in batches:
-            count += 1
-            yield batch
-        if not again or count == before:
-            raise ValueError(
-                f"the batches ended after {count}; give a list or a data loader, which can be gone "
-                "through again, or an iterator long enough for all steps"
-            )

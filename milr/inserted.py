@@ -57,6 +57,7 @@ class Inserted(nn.Module):
             self.mask = bottleneck.MaskNetwork(evidence, channels)
             self.total = _critics(critic, channels, width, members)
             self.decision = _critics(critic, channels, width, members)
+        self.float()  # also where that is not torch's default
 
     def keep(self, evidence: Sequence[Tensor]) -> Tensor:
         """Share of each channel that the bottleneck keeps, (B, N, C), from the layers' outputs.

@@ -61,8 +61,18 @@ class Maps:
         return len(self.total)
 
     def __getitem__(self, index) -> "Maps":
-        """The maps of some of the images; those of one, by its number, are (1, ...), too."""
-        some = [index] if isinstance(index, Integral) else index
+        """The maps of some of the images; those of one, by its number, are (1, ...), too.
+
+        Raises ValueError for an index by which they are no maps of images any more.
+        """
+        index = index.item() if getattr(index, "shape", None) == () else index
+        one = isinstance(index, Integral) and not isinstance(index, bool)
+        some = [index] if one else index
+        if self.total[some].dim() != self.total.dim():
+            raise ValueError(
+                f"maps indexed by {index!r} are no maps of images any more; give numbers of "
+                "images, a slice or a mask, and index one kind (maps.total) for more"
+            )
         return self._changed(lambda m: m[some])
 
     def _changed(self, change: Callable, offset: tuple[float, float] | None = None) -> "Maps":
@@ -82,11 +92,12 @@ def resize(
     """Maps (B, h, w) at another resolution (bilinear), each value still a location's own.
 
     offset: where in its cell a location looks, down and across; beyond the outermost ones, their
-    values go on.
+    values go on. Raises ValueError for another size than (height, width), or one number for both.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _sides(size)
     if tuple(maps.shape[-2:]) == (height, width) and offset == MIDDLE:
         return maps
+    maps = _of_places(maps)
     rows, columns = (
         # Where each pixel lies between the locations; grid_sample has -1 and 1 at the outer edges.
         (torch.arange(n, device=maps.device) + 0.5) * (2 / n) + (1 - 2 * place) / cells - 1
@@ -136,6 +147,13 @@ def shared(maps: Tensor, total: Tensor, width: float, power: float = 2.0) -> Ten
     sides = [2 * min(math.ceil(2.5 * width), side - 1) + 1 for side in maps.shape[:0:-1]]
     around = gaussian_blur(weights[:, None], sides, [float(width)] * 2)[:, 0]
     return torch.where(around > 0, maps * weights / around, maps)
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, Integral) else tuple(size)
+    if len(sides) != 2 or any(side != int(side) or side < 1 for side in sides):
+        raise ValueError(f"size is {size}; give (height, width) in pixels, 1 or more each")
+    return tuple(map(int, sides))
 
 
 def _of_places(maps: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from milr.fitting import differentiable
+from milr.feeding import differentiable, others_than
 
 # Sigmoids that are further out than this hardly move within a few steps.
 FARTHEST = 6.0
@@ -40,15 +40,24 @@ def refined_keep(
     logits = keep.logit().clamp(-FARTHEST, FARTHEST).requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=learning_rate)
     generator = explainer.generator("refine")
-    for _ in range(steps):
+    for step in range(steps):
         keep = logits.sigmoid()
         loss = explainer.beta * inserted.capacity(features.local, keep).mean()
         for _ in range(draws):
             # The same for all, so that a mask does not depend on how many stand beside it.
-            noise = torch.randn(1, *keep.shape[1:], generator=generator).to(keep.device)
+            shape = 1, *keep.shape[1:]
+            noise = torch.randn(shape, generator=generator, dtype=torch.float32).to(keep.device)
             passed = inserted.inject(features.local, keep, noise)
             wanted = differentiable(objective(explainer.run_with(images, passed), batch))
+            if step == 0:
+                others_than([logits], wanted)
             loss = loss + wanted / draws
-        (logits.grad,) = torch.autograd.grad(loss, logits)
+        if not loss.isfinite():
+            raise ValueError(
+                f"the loss became {loss.item()}; check the images and labels of the batch, or "
+                "lower learning_rate"
+            )
+        with torch.autocast(loss.device.type, enabled=False):
+            (logits.grad,) = torch.autograd.grad(loss, logits)
         optimizer.step()
     return logits.detach().sigmoid()

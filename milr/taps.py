@@ -9,16 +9,15 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from milr.maps import MIDDLE
 
-# What changes the model, or its outputs, with each pass in training mode.
+# Of torch's own layers, those that do something else in training mode.
 _CHANGING = (
     nn.modules.batchnorm._NormBase,
     nn.modules.dropout._DropoutNd,
     nn.utils.parametrizations._SpectralNorm,
-    StochasticDepth,
+    nn.RReLU,
 )
 
 
@@ -27,6 +26,11 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 
     Raises ValueError that names the nearest layers if there is none.
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"a layer is named by {name!r}; give its name as model.named_modules() has it, such as "
+            f"{str(name)!r}"
+        )
     layers = dict(model.named_modules())
     if name in layers and name:
         return layers[name]
@@ -90,26 +94,70 @@ def replace(model: nn.Module, name: str, function: Callable[[Tensor], Tensor]) -
 def frozen(model: nn.Module, device: torch.device | None = None) -> Iterator[nn.Module]:
     """The model without gradients of its own, on `device`; afterwards as it was, bit for bit.
 
-    Raises ValueError for dropout, or normalisation that learns from what it sees, in training mode:
-    each pass would change the model, or its outputs, and z would not be one thing.
+    What its passes write to buffers (counts, averages) is put back, too.
+    Raises ValueError for a model, or a part of it, in training mode (of torch's own layers those
+    alone to which it matters), and for batch normalisation that keeps no statistics: the model, its
+    outputs, or what an image gives beside others would change, and z would not be one thing.
     """
-    for name, module in model.named_modules():
-        attention = isinstance(module, nn.MultiheadAttention) and module.dropout > 0
-        if module.training and (attention or isinstance(module, _CHANGING)):
-            raise ValueError(
-                f"layer {name!r} ({type(module).__name__}) is in training mode; "
-                "call model.eval() before explaining the model"
-            )
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    _check_still(model)
+    # Those of inference mode can't have a gradient, and can't be given their flag back.
+    changed = [p for p in model.parameters() if p.requires_grad and not p.is_inference()]
     home = device_of(model)
+    # Not of a model that is to stay: its parts may lie on several devices.
+    moves = device is not None and device != home
     try:
-        for parameter, _ in flags:
+        for parameter in changed:
             parameter.requires_grad_(False)
-        yield model.to(device or home)
+        if moves:
+            model.to(device)
+        with _buffers_kept(model):
+            yield model
     finally:
-        model.to(home)
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        if moves:
+            model.to(home)
+        for parameter in changed:
+            parameter.requires_grad_(True)
+
+
+def _check_still(model: nn.Module) -> None:
+    for name, module in reversed(list(model.named_modules())):
+        if module.training and _may_change(module):
+            raise ValueError(
+                f"{f'layer {name!r}' if name else 'the model'} ({type(module).__name__}) is in "
+                "training mode; call model.eval() before explaining the model"
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"layer {name!r} ({type(module).__name__}) has no running statistics, so that what "
+                "an image gives depends on the images beside it; use one that tracks them"
+            )
+
+
+def _may_change(module: nn.Module) -> bool:
+    """Whether a module may do something else in training mode: any that is not torch's own may."""
+    if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+        return module.dropout > 0
+    own = type(module).__module__.startswith("torch.") and not module._forward_pre_hooks
+    return not own or isinstance(module, _CHANGING)
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    kept = [
+        (module, name, buffer, buffer._version, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_inference()
+    ]
+    try:
+        yield
+    finally:
+        for module, name, buffer, version, before in kept:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(before)
+            if module._buffers[name] is not buffer:
+                module._buffers[name] = buffer
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -125,7 +173,8 @@ def offset(model: nn.Module, layer: str, images: Tensor) -> tuple[float, float]:
     near the corner. It is found by marking rows and columns of images (B, C, H, W) as NaN and
     seeing which locations they reach, so it depends on no weight. The middle is also said where
     this tells nothing: of tokens, of grids that do not divide the image, of locations that see up
-    to its edges (deep layers), and behind layers that mix all places (attention, group norm).
+    to its edges (deep layers), behind layers that mix all places (attention, group norm), and of
+    models that refuse NaN.
     The model is frozen, in evaluation mode; nothing after the layer is run.
     """
     if images.dim() != 4 or not images.is_floating_point():
@@ -134,7 +183,10 @@ def offset(model: nn.Module, layer: str, images: Tensor) -> tuple[float, float]:
     cells = _output(model, layer, some).shape[2:]
     if len(cells) != 2:
         return MIDDLE
-    down, across = (_offset_along(model, layer, some, axis, cells[axis - 2]) for axis in (2, 3))
+    try:
+        down, across = (_offset_along(model, layer, some, axis, cells[axis - 2]) for axis in (2, 3))
+    except Exception:  # of whatever kind a model has to refuse NaN
+        return MIDDLE
     return down, across
 
 

@@ -67,3 +67,28 @@ def test_wrong_use_is_refused(explainer):
         InformationMaps(explainer, "gradient")
     with pytest.raises(ValueError, match=r"give images \(B, C, H, W\)"):
         InformationMaps(explainer).attribute(torch.zeros(4, 3))
+
+
+def test_captums_tuples_and_repetitions_are_understood(explainer):
+    from captum.attr import NoiseTunnel
+    from captum.metrics import sensitivity_max
+
+    from milr.attribution import InformationMaps
+
+    images, asked = torch.randn(2, 3, 9, 9), InformationMaps(explainer, "total")
+    (found,) = asked.attribute((images,))
+    assert torch.equal(found, asked.attribute(images))
+    changed = sensitivity_max(asked.attribute, images, n_perturb_samples=2)
+    assert changed.shape == (2,) and (changed > 0).all()
+    assert NoiseTunnel(asked).attribute(images, nt_samples=2).shape == images.shape
+    with pytest.raises(ValueError, match="inputs are a tuple; give one tensor"):
+        asked.attribute((images, images))
+
+
+def test_a_target_is_said_to_be_of_no_account(explainer):
+    from milr.attribution import InformationMaps
+
+    images, asked = torch.randn(2, 3, 9, 9), InformationMaps(explainer, "total")
+    with pytest.warns(UserWarning, match="whatever the target is; leave it out"):
+        found = asked.attribute(images, target=1)
+    assert torch.equal(found, asked.attribute(images))

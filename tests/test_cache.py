@@ -89,6 +89,9 @@ def test_comments_and_docstrings_of_a_source_do_not_count(tmp_path):
         source.write_text(said.format(words, value))
         cache.cached("thing", {}, make, sources=[source])
         assert make.calls == calls
+    source.write_text('def f(x):\n    return "a"\n')
+    cache.cached("thing", {}, make, sources=[source])
+    assert make.calls == 3, "without any is the same as with some"
     # In the middle of an edit: another text, and no reason to stop.
     source.write_text("def f(x:\n")
     cache.cached("thing", {}, make, sources=[source])

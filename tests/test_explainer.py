@@ -236,7 +236,7 @@ def first_bit(outputs, batch):
 
 @pytest.fixture(scope="module")
 def fitted_to_bits():
-    explainer = MILR(FourBits(), "local", "z", beta=0.05)
+    explainer = MILR(FourBits().eval(), "local", "z", beta=0.05)
     data = [bits(64, seed) for seed in range(40)]
     return explainer.fit(data, first_bit, steps=300, critic_steps=300, bank=256, progress=False)
 
@@ -348,7 +348,7 @@ def test_layers_that_do_not_put_the_images_first_are_refused(convolutional):
             return self.z(self.tokens(x.transpose(0, 1)).mean(0))
 
     with pytest.raises(ValueError, match="'tokens' gives .* for 8 images; the first dimension"):
-        MILR(Turned(), "tokens", "z").features(torch.randn(8, 5, 3))
+        MILR(Turned().eval(), "tokens", "z").features(torch.randn(8, 5, 3))
 
 
 def test_wrong_use_is_refused_with_what_to_do(convolutional, explainer):

@@ -31,21 +31,26 @@ class Small(nn.Module):
         return self.pool(self.later(self.local(x).relu()).relu()).flatten(1)
 
 
-def objective(outputs, batch):
-    """Of all processes' outputs: each image should stay apart from the others."""
-    outputs = distributed.gather(outputs)
-    return -torch.pdist(outputs).mean()
+def apart(head: nn.Module):
+    """Of all processes' outputs, through a head of its own: each image stays apart from others."""
+
+    def objective(outputs, batch):
+        return -torch.pdist(distributed.gather(head(outputs))).mean()
+
+    return objective
 
 
 def fitted(processes: int) -> dict:
     fabric = distributed.make_fabric("cpu", processes)
     torch.manual_seed(0)
     explainer = MILR(Small().eval(), "local", "pool", ("local", "later"), beta=0.5)
+    head = nn.Linear(8, 8)
     generator = torch.Generator().manual_seed(1)
     batches = [torch.randn(8, 3, 9, 9, generator=generator) for _ in range(6)]
     share = [distributed.share_of(batch) for batch in batches]
-    inserted, history = fit(explainer, share, objective, fabric=fabric, **SETTINGS)
-    return {"processes": fabric.world_size, "inserted": inserted.state_dict(), "history": history}
+    inserted, history = fit(explainer, share, apart(head), fabric=fabric, **SETTINGS)
+    learned = {"inserted": inserted.state_dict(), "history": history}
+    return {"processes": fabric.world_size, "touched": head.weight.grad is not None} | learned
 
 
 def test_two_processes_fit_what_one_fits(tmp_path):
@@ -58,6 +63,7 @@ def test_two_processes_fit_what_one_fits(tmp_path):
     assert ended.returncode == 0, ended.stderr[-3000:]
     found, expected = torch.load(out, weights_only=True), fitted(processes=1)
     assert found["processes"] == 2
+    assert not found["touched"] and not expected["touched"]
     # The objective is computed on all samples by each process; what each notes of the rest is its
     # own share's, so only what is global is compared.
     for name in ("loss", "total", "decision", "held out total", "held out decision"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from milr.maps import Maps, concatenate, shared
+from milr.maps import Maps, concatenate, resize, shared
 
 
 @pytest.fixture
@@ -142,3 +142,23 @@ def test_the_maps_of_one_image_are_still_maps():
         one = Maps(total, total, total, 3.0)[index]
         assert one.total.shape == (1, 4, 4) and len(one) == 1
     assert torch.equal(one.resized(8).total, Maps(total, total, total, 3.0).resized(8).total[1:2])
+
+
+def test_an_index_leaves_the_images_first():
+    whole = Maps(*(torch.rand(4, 5, 6) for _ in range(3)), ceiling=7.0)
+    for index in (torch.tensor(1), np.int64(1), 1):
+        assert torch.equal(whole[index].total, whole.total[1:2])
+    assert whole[:, 1:].total.shape == (4, 4, 6)
+    for index in (None, True, (..., 0), (0, 1)):
+        with pytest.raises(ValueError, match="no maps of images any more"):
+            whole[index]
+
+
+def test_a_size_that_is_none_is_refused():
+    maps = Maps(*(torch.rand(4, 5, 6) for _ in range(3)), ceiling=7.0)
+    for size in (0, -3, (3, 9, 9), (9.5, 9)):
+        with pytest.raises(ValueError, match=r"give \(height, width\) in pixels"):
+            maps.resized(size)
+    assert maps.resized((9.0, 8)).total.shape == (4, 9, 8)
+    with pytest.raises(ValueError, match="are of tokens"):
+        resize(torch.rand(4, 5), 9)

@@ -192,3 +192,83 @@ def test_what_has_no_place_is_in_the_middle_of_its_cell():
     assert taps.offset(mixed, "1", images) == (0.5, 0.5)
     numbers = stack(nn.Embedding(9, 4))
     assert taps.offset(numbers, "0", torch.randint(9, (2, 7))) == (0.5, 0.5)
+
+
+def test_a_part_that_may_heed_its_mode_is_refused_in_training_mode():
+    class Dropping(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.5, self.training)
+
+    for part in (Dropping(), nn.LSTM(4, 4, 2, dropout=0.5), nn.RReLU()):
+        model = nn.Sequential(nn.Linear(3, 4), part)
+        with pytest.raises(ValueError, match="'1'.* is in training mode"), taps.frozen(model):
+            pass
+        with taps.frozen(model.eval()):
+            pass
+    old = nn.Sequential(nn.utils.spectral_norm(nn.Linear(3, 4)))
+    with pytest.raises(ValueError, match="is in training mode"), taps.frozen(old):
+        pass
+
+
+def test_a_container_of_torch_itself_may_be_fresh():
+    with taps.frozen(nn.Sequential(Small().eval(), nn.Linear(4, 2), nn.ReLU())) as model:
+        assert model(torch.randn(2, 3)).shape == (2, 2)
+
+
+def test_batch_norm_without_statistics_is_refused():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False)).eval()
+    with pytest.raises(ValueError, match="'1' .*no running statistics"), taps.frozen(model):
+        pass
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("last", torch.zeros(2))
+
+    def forward(self, x):
+        self.seen += 1
+        self.last = x.mean(0)
+        return x
+
+
+def test_what_a_pass_writes_to_buffers_is_put_back():
+    model = Counting().eval()
+    last = model.last
+    with taps.frozen(model):
+        model(torch.ones(3, 2))
+        assert model.seen == 1 and model.last.sum() == 2
+    assert model.seen == 0 and model.last is last and last.sum() == 0
+
+
+def test_a_model_that_stays_where_it_is_is_not_moved(monkeypatch):
+    model = nn.Sequential(nn.Linear(3, 4))
+    model.unused = nn.Linear(2, 2, device="meta")
+    monkeypatch.setattr(nn.Module, "to", lambda *_: pytest.fail("moved"))
+    with taps.frozen(model.eval(), torch.device("cpu")):
+        assert not model[0].weight.requires_grad
+    assert model[0].weight.requires_grad
+
+
+def test_the_flags_of_a_model_of_inference_mode_are_left_alone():
+    with torch.inference_mode():
+        model = nn.Linear(3, 4).eval()
+    with taps.frozen(model), torch.no_grad():
+        model(torch.randn(2, 3))
+    assert model.weight.requires_grad
+
+
+class Finite(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.local = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        if not x.isfinite().all():
+            raise ValueError("these are no numbers")
+        return self.local(x)
+
+
+def test_a_model_that_refuses_nan_looks_at_the_middle():
+    assert taps.offset(Finite().eval(), "local", torch.randn(2, 3, 20, 24)) == (0.5, 0.5)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from milr.evaluation import checks
 from milr.infonce import critic_bound, make_critic
 from milr.maps import BITS
 
@@ -19,15 +20,19 @@ def pairwise_correlation(maps: Sequence[Tensor]) -> Tensor:
     """Pearson's correlation of each two of several maps (B, H, W), over all values: (pairs,).
 
     Pairs in the order of `itertools.combinations`. Raises ValueError for fewer than two maps, maps
-    of different shapes, and constant ones, which correlate with nothing.
+    of different shapes or not finite, and constant ones, which correlate with nothing.
     """
+    maps = list(maps)
+    for one in maps:
+        checks.maps(one)
     shapes = {tuple(m.shape) for m in maps}
     if len(maps) < 2 or len(shapes) > 1:
         raise ValueError(
             f"{len(maps)} maps of shapes {sorted(shapes)}; give two or more of one shape"
         )
     columns = [m.flatten().double() - m.double().mean() for m in maps]
-    if any(float(column.norm()) == 0 for column in columns):
+    # The mean of equal numbers may be rounded.
+    if any(m.min() == m.max() for m in maps):
         raise ValueError("a map is constant, so it correlates with nothing; leave it out")
     units = [column / column.norm() for column in columns]
     return torch.stack([a @ b for a, b in itertools.combinations(units, 2)])

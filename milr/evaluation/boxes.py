@@ -9,6 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from milr.data.images import ImageSet
+from milr.evaluation import checks
 from milr.evaluation.localisation import box_masks, pointing, resize
 
 SCENE = ("background", "branch", "leaves")
@@ -59,6 +60,8 @@ def box_accuracy(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     pixels count by their share in the box. NaN for a box that covers no pixel by half. Schulz et
     al., Restricting the Flow, 2020.
     """
+    checks.maps(maps)
+    checks.boxes(boxes, len(maps))
     values = resize(maps, size).flatten(1)
     inside = (box_masks(boxes, size) >= 0.5).flatten(1).double()
     count = inside.sum(1, keepdim=True)
@@ -76,6 +79,8 @@ def box_overlap(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     fifth of the map's maximum, as class activation maps were first held against boxes (Zhou et al.,
     Learning Deep Features, 2016); 0 for a map without a positive value.
     """
+    checks.maps(maps)
+    checks.boxes(boxes, len(maps))
     found = []
     for values, box in zip(resize(maps, size).numpy(), boxes.tolist(), strict=True):
         peak = values.max()

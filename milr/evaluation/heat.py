@@ -8,7 +8,7 @@ gets the mask's area and not luck. Signs stay as they are.
 import torch
 from torch import Tensor
 
-from milr.evaluation.localisation import resize
+from milr.evaluation.localisation import aligned
 
 QUANTILES = 20
 
@@ -54,4 +54,5 @@ def _share_of_largest(values: Tensor, inside: Tensor, count: int) -> Tensor:
 
 
 def _flat(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    return resize(maps, masks.shape[-2:]).flatten(1), masks.cpu().double().flatten(1)
+    maps, masks = aligned(maps, masks)
+    return maps.flatten(1), masks.flatten(1)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from milr.evaluation import checks
+
 
 @dataclass(frozen=True, eq=False)
 class Ratio:
@@ -70,7 +72,7 @@ def lift(maps: torch.Tensor, masks: torch.Tensor) -> Ratio:
     first or use `positive_share`. maps: (B, H, W); masks: (B, h, w). Raises ValueError if they
     differ in number.
     """
-    maps, masks = _aligned(maps, masks)
+    maps, masks = aligned(maps, masks)
     evenly = maps.mean(dim=(1, 2)) * masks.sum(dim=(1, 2))
     return Ratio((maps * masks).sum(dim=(1, 2)), evenly)
 
@@ -82,13 +84,17 @@ def positive_share(maps: torch.Tensor, masks: torch.Tensor) -> Ratio:
     Arras et al., CLEVR-XAI, 2022. To be compared with `area_share`, which is what a constant map
     gets. Raises ValueError if maps and masks differ in number.
     """
-    maps, masks = _aligned(maps, masks)
+    maps, masks = aligned(maps, masks)
     positive = maps.clamp(min=0)
     return Ratio((positive * masks).sum(dim=(1, 2)), positive.sum(dim=(1, 2)))
 
 
 def area_share(masks: torch.Tensor) -> Ratio:
-    """Share of the image that a mask covers; masks: (B, h, w)."""
+    """Share of the image that a mask covers; masks: (B, h, w).
+
+    Raises ValueError for masks beyond 0 and 1.
+    """
+    checks.masks(masks)
     masks = masks.cpu().double()
     everywhere = torch.full((len(masks),), float(masks[0].numel()), dtype=torch.float64)
     return Ratio(masks.sum(dim=(1, 2)), everywhere)
@@ -102,7 +108,7 @@ def pointing(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     gets the mask's area and not luck. Signs stay as they are. A pixel counts as in the mask if at
     least half of it is covered. Raises ValueError if maps and masks differ in number.
     """
-    maps, masks = _aligned(maps, masks)
+    maps, masks = aligned(maps, masks)
     largest = maps == maps.amax(dim=(1, 2), keepdim=True)
     return (largest & (masks >= 0.5)).sum(dim=(1, 2)) / largest.sum(dim=(1, 2)).double()
 
@@ -114,8 +120,11 @@ def part_means(
 
     maps: (B, H, W); labels: (B, h, w), an index into part_names.
     Returns part -> (B,) float64, NaN in images that lack the part.
-    Raises ValueError for a label without a name.
+    Raises ValueError for a label without a name, another number of maps, or NaN in them.
     """
+    checks.maps(maps)
+    checks.labels(labels)
+    checks.one_each(maps=len(maps), labels=len(labels))
     labels = labels.cpu().long()
     if labels.max() >= len(part_names):
         raise ValueError(
@@ -194,6 +203,8 @@ def distance_to_parts(
     or a map has no positive value; negative values count as 0. `torch.ones` as maps gives what a
     constant map gets.
     """
+    checks.maps(maps)
+    checks.one_each(maps=len(maps), parts=len(parts))
     weights = resize(maps, size).clamp(min=0)
     weights = weights / weights.sum(dim=(1, 2), keepdim=True)
     # Image by image: all distances at once would take gigabytes.
@@ -209,6 +220,8 @@ def peak_distance(maps: torch.Tensor, parts: torch.Tensor, size: tuple[int, int]
 
     Arguments as for `distance_to_parts`; signs stay as they are; NaN if no part is visible.
     """
+    checks.maps(maps)
+    checks.one_each(maps=len(maps), parts=len(parts))
     peak = resize(maps, size).flatten(1).argmax(dim=1)
     peak = torch.stack([peak % size[1], peak // size[1]], dim=1) + 0.5
     far = torch.linalg.vector_norm(parts[..., :2].cpu().double() - peak[:, None], dim=-1)
@@ -216,9 +229,11 @@ def peak_distance(maps: torch.Tensor, parts: torch.Tensor, size: tuple[int, int]
     return nearest.masked_fill(nearest.isinf(), torch.nan)
 
 
-def _aligned(maps: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    if len(maps) != len(masks):
-        raise ValueError(f"{len(maps)} maps and {len(masks)} masks; give one mask for each map")
+def aligned(maps: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Raises ValueError for maps that are not finite, and masks of another number or unit."""
+    checks.maps(maps)
+    checks.masks(masks)
+    checks.one_each(maps=len(maps), masks=len(masks))
     return resize(maps, masks.shape[-2:]), masks.detach().cpu().double()
 
 

@@ -67,8 +67,11 @@ EFFECTS = {
     "spared": Measure("follows what is spared"),
 }
 REMOVALS = {
-    **{f"keep_{round(100 * s)}": Measure(f"keep {100 * s:.0f} %") for s in CHOSEN},
-    **{f"drop_{round(100 * s)}": Measure(f"drop {100 * s:.0f} %", larger=False) for s in CHOSEN},
+    **{f"keep_{round(100 * s)}": Measure(f"accuracy, keep {100 * s:.0f} %") for s in CHOSEN},
+    **{
+        f"drop_{round(100 * s)}": Measure(f"accuracy, drop {100 * s:.0f} %", larger=False)
+        for s in CHOSEN
+    },
     **{f"insertion_{i}": Measure(f"insertion, {i}") for i in IMPUTATIONS},
     **{f"deletion_{i}": Measure(f"deletion, {i}", larger=False) for i in IMPUTATIONS},
     **{f"insertion_{i}_cosine": Measure(f"insertion of z, {i}") for i in IMPUTATIONS},

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from milr import taps
+from milr import doors, taps
+from milr.evaluation import checks
 from milr.explainer import draw_noise
 from milr.maps import resize
 from milr.peers.targets import Target
@@ -34,6 +35,11 @@ def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], 
     def run(images: Tensor) -> Callable[[Tensor], Tensor]:
         def outputs(keep: Tensor) -> Tensor:
             def instead(local: Tensor) -> Tensor:
+                if len(moments[0]) != local.shape[1]:
+                    raise ValueError(
+                        f"moments of {len(moments[0])} channels, and layer {layer!r} has "
+                        f"{local.shape[1]}; give those of this layer"
+                    )
                 mean, std = (moment.to(local.device)[:, None, None] for moment in moments)
                 generator = torch.Generator().manual_seed(seed)
                 noise = draw_noise(local.shape[1:], generator, local.device)
@@ -140,9 +146,10 @@ def curves(
     measures: name -> scalar of the outputs, such as the log-probability of the right species and
     the cosine to the clean representation; all are taken from the same runs. grid: of the locations
     (h, w) that are kept or not. steps: how many times as many locations are added.
-    Raises ValueError if images and maps differ in number.
+    Raises ValueError if images, maps and targets differ in number, or maps are not finite.
     """
-    _one_each(images, maps)
+    _check(images, maps, measures)
+    doors.whole(1, steps=steps)
     shares = torch.linspace(0, 1, steps + 1)
     order = ranked(maps, grid)
 
@@ -169,7 +176,8 @@ def keep(
     the accuracy that is left. Arguments as for `curves`, shares of length S. Raises ValueError if
     images and maps differ in number.
     """
-    _one_each(images, maps)
+    _check(images, maps, measures)
+    checks.shares(shares)
     order = ranked(maps, grid)
     masks = [first(order, grid, share) for share in shares]
     return _measured(run, images, masks, measures, batch_size)
@@ -186,9 +194,10 @@ def drop(
 ) -> dict[str, Tensor]:
     """Necessity: the measures, (S, B) each, without those shares of locations; see `keep`.
 
-    Raises ValueError if images and maps differ in number.
+    Raises ValueError as `keep` does.
     """
-    _one_each(images, maps)
+    _check(images, maps, measures)
+    checks.shares(shares)
     order = ranked(maps, grid)
     masks = [~first(order, grid, share) for share in shares]
     return _measured(run, images, masks, measures, batch_size)
@@ -219,6 +228,11 @@ def _spread(keep: Tensor, like: Tensor) -> Tensor:
     return kept.bool().to(like.device)
 
 
-def _one_each(images: Tensor, maps: Tensor) -> None:
-    if len(images) != len(maps):
-        raise ValueError(f"{len(images)} images and {len(maps)} maps; give one map for each image")
+def _check(images: Tensor, maps: Tensor, measures: Mapping[str, Target]) -> None:
+    checks.maps(maps)
+    if not isinstance(measures, Mapping):
+        raise ValueError(
+            f'measures is a {type(measures).__name__}; give names with targets, {{"logit": target}}'
+        )
+    for target in measures.values():
+        checks.one_each(images=len(images), maps=len(maps), targets=len(target))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from milr import bottleneck
-from milr.evaluation import perturbation
+from milr.evaluation import checks, perturbation
 from milr.evaluation.perturbation import Run
 from milr.explainer import MILR, draw_noise
 from milr.peers.targets import Target
@@ -40,8 +40,15 @@ class Removal:
         return torch.trapezoid(self.dropped, self.shares, dim=0)
 
     def at(self, share: float) -> tuple[Tensor, Tensor]:
-        """What is left, (B,) each, of keeping and of dropping this share, one of `shares`."""
-        row = int((self.shares - share).abs().argmin())
+        """What is left, (B,) each, of keeping and of dropping this share, one of `shares`.
+
+        Raises ValueError for another one.
+        """
+        far = (self.shares - share).abs()
+        row = int(far.argmin())
+        if far[row] > 1e-6:
+            known = ", ".join(f"{one:g}" for one in self.shares.tolist())
+            raise ValueError(f"share is {share}; it was measured at {known}")
         return self.kept[row], self.dropped[row]
 
 
@@ -64,9 +71,11 @@ def removal(
 ) -> dict[str, Removal]:
     """Keep, and drop, shares of the locations in the order of the maps (B, H, W).
 
-    run, measures, grid: as for `perturbation.curves`; ends: what `ends` gives for the same. Raises
-    ValueError if images and maps differ in number.
+    run, measures, grid: as for `perturbation.curves`; ends: what `ends` gives for the same. shares:
+    between 0 and 1, the smallest first, or ValueError is raised; so it is if images and maps differ
+    in number.
     """
+    checks.shares(shares, rising=True)
     kept = perturbation.keep(run, images, maps, measures, grid, shares)
     dropped = perturbation.drop(run, images, maps, measures, grid, shares)
     along = torch.tensor([0.0, *shares, 1.0])

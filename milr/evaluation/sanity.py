@@ -8,7 +8,7 @@ may be nothing else; one that differs from seed to seed says little about either
 import copy
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from milr import taps
+from milr.evaluation import checks
 from milr.evaluation.statistics import rank_correlation
 from milr.peers.baselines import edges
 
@@ -30,22 +31,18 @@ def cascade(
     which it and all before it start anew, as `reset_parameters` of their parts has it (batch
     normalisation also forgets its statistics). The model stays as it is; it is one copy, so be done
     with it before you ask for the next.
-    Raises ValueError for an unknown layer, or one without parameters.
+    Raises ValueError for an unknown layer, one without parameters, or one with parameters that no
+    part of it resets, which would be remembered.
     """
     ready = copy.deepcopy(model)
-    for name in tuple(layers) or _from_the_top(model):
-        parts = [
-            part
-            for part in taps.find_layer(ready, name).modules()
-            if hasattr(part, "reset_parameters")
-        ]
-        if not parts:
-            raise ValueError(f"layer {name!r} has no parameters to forget; name another one")
+    names = tuple(layers) or _from_the_top(model)
+    resets = {name: _resets(taps.find_layer(ready, name), name) for name in names}
+    for name in names:
         with torch.random.fork_rng():
             # Of its own for each layer, and no number that the model may have started from.
             torch.manual_seed(zlib.crc32(f"{seed} {name} forgotten".encode()))
-            for part in parts:
-                part.reset_parameters()
+            for reset in resets[name]:
+                reset()
         yield name, ready
 
 
@@ -61,6 +58,7 @@ def rank_similarity(maps: Tensor, others: Tensor) -> Tensor:
     Signs count; take `maps.abs()` to compare magnitudes. 0 for a constant map, which is like no
     other. Raises ValueError for maps of different shapes.
     """
+    _check_alike(maps, others)
     found = rank_correlation(maps.flatten(1).numpy(), others.flatten(1).numpy())
     return torch.from_numpy(np.nan_to_num(found))
 
@@ -71,6 +69,7 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     Wang et al., Image Quality Assessment, 2004: Gaussian window of 1.5 pixels, constants 0.01 and
     0.03, each map first brought to the range from 0 to 1, so that scale and offset do not matter.
     """
+    _check_alike(maps, others)
     a, b = (_unit_range(one.double().numpy()) for one in (maps, others))
     mean_a, mean_b = _window(a), _window(b)
     variance_a, variance_b = _window(a * a) - mean_a**2, _window(b * b) - mean_b**2
@@ -99,9 +98,39 @@ def seed_similarity(maps: Sequence[Tensor]) -> Tensor:
     return torch.stack([rank_similarity(a, b) for a, b in itertools.combinations(maps, 2)])
 
 
+def _resets(layer: nn.Module, name: str) -> list[Callable[[], None]]:
+    """What lets the parts of a layer start anew."""
+    found, kept = [], []
+    for place, part in layer.named_modules(prefix=name):
+        # torch's attention has it by the other name.
+        ways = (getattr(part, way, None) for way in ("reset_parameters", "_reset_parameters"))
+        reset = next(filter(None, ways), None)
+        if reset:
+            found.append(reset)
+        else:
+            kept += [f"{place}.{own}" for own, _ in part.named_parameters(recurse=False)]
+    if kept:
+        raise ValueError(
+            f"nothing resets {', '.join(kept)}, so that this would be remembered; give the module "
+            "a method reset_parameters"
+        )
+    if not found:
+        raise ValueError(f"layer {name!r} has no parameters to forget; name another one")
+    return found
+
+
 def _from_the_top(model: nn.Module) -> list[str]:
     names = [name for name, child in model.named_children() if list(child.parameters())]
     return names[::-1]
+
+
+def _check_alike(maps: Tensor, others: Tensor) -> None:
+    for each in (maps, others):
+        checks.maps(each)
+    if maps.shape != others.shape:
+        raise ValueError(
+            f"maps of shapes {tuple(maps.shape)} and {tuple(others.shape)}; give both of one shape"
+        )
 
 
 def _unit_range(maps: np.ndarray) -> np.ndarray:

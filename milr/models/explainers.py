@@ -24,7 +24,16 @@ from milr.models.train import once, train
 _HERE = Path(milr.__file__).parent
 METHOD = tuple(
     f"{name}.py"
-    for name in ("infonce", "readings", "bottleneck", "taps", "inserted", "fitting", "explainer")
+    for name in (
+        "infonce",
+        "readings",
+        "bottleneck",
+        "taps",
+        "inserted",
+        "feeding",
+        "fitting",
+        "explainer",
+    )
 )
 OBJECTIVE = ("models/learner.py", "models/prototypical.py", "data/episodes.py", "data/images.py")
 SOURCES = (*(_HERE / name for name in METHOD + OBJECTIVE), Path(__file__))

@@ -154,6 +154,6 @@ def _imagenet(backbone: str) -> dict[str, Tensor]:
 
 
 def one_of(name: str, given, allowed) -> None:
-    """Raise ValueError unless what is given for a setting is one of those allowed."""
+    """Raises ValueError unless what is given for a setting is one of those allowed."""
     if given not in allowed:
         raise ValueError(f"{name} is {given!r}; give one of {', '.join(map(str, allowed))}")

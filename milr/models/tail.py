@@ -68,7 +68,7 @@ def train(
     share: weight of the head's loss; with 0 it becomes the network of `milr.models.train.train`
     history: "loss", "accuracy" (of episodes of training images) and "seconds" of each step
 
-    Raises ValueError unless there is a row of values for each image and for settings that cannot
+    Raises ValueError unless there is a row of values for each image, and for settings that cannot
     be, and FloatingPointError as `milr.models.train.train`.
     """
     loop.check(settings)

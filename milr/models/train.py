@@ -73,7 +73,7 @@ def train(
 
 
 def check(settings: Training) -> None:
-    """Raise ValueError for settings that no training here can do with; all of them ask this."""
+    """Raises ValueError for settings that no training here can do with; all of them ask this."""
     if settings.steps < 1:
         raise ValueError(f"steps is {settings.steps}; give 1 or more")
     if settings.augmentation not in AUGMENTATIONS:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from milr import taps
 from milr.bottleneck import MaskNetwork
 from milr.distributed import make_fabric
-from milr.fitting import images_of
+from milr.feeding import images_of
 from milr.peers.batches import exactly
 
 

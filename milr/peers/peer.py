@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from milr import taps
-from milr.maps import resize
+from milr import doors, taps
+from milr.maps import MIDDLE, resize
 from milr.peers.targets import Target
 
 NEEDS = ("label", "nothing")
@@ -55,25 +55,41 @@ class Peer:
 
         From a layer's grid they are brought to the pixels as `Maps.resized` does: bilinear, and
         each value to where its location looks. What is drawn at random is drawn from a fixed seed.
-        Raises ValueError for batch normalisation or dropout in training mode, or if images and
-        target differ in number.
+        Raises ValueError for a model in training mode, images that are no (B, C, H, W), a target
+        of another number, or a method or layer that gives no maps.
         """
-        if len(images) != len(target):
-            raise ValueError(f"{len(images)} images and a target of {len(target)}; give one each")
-        ready = prepared(model, images[:1])
-        device = taps.device_of(ready)
-        found = []
-        with torch.random.fork_rng():
+        _check_asked(images, target, batch_size)
+        # Gradients are needed, whatever the mode is in which the maps are asked.
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
+            offset = MIDDLE if self.layer == "input" else _offset(model, self.layer, images)
+            ready = prepared(model, images[:1])
+            device = taps.device_of(ready)
+            found = []
             torch.manual_seed(0)
             for start in range(0, len(images), batch_size):
                 rows = slice(start, start + batch_size)
-                chunk = images[rows].detach().to(device)
-                maps = self.method(ready, chunk, target[rows].to(device))
+                chunk = images[rows].detach().clone().to(device)
+                maps = self.method(ready, chunk, target[rows].to(device).cloned())
+                if maps.dim() != 3:
+                    raise ValueError(
+                        f"{self.name} gives shape {tuple(maps.shape)} and no maps (B, h, w)"
+                    )
                 found.append(maps.detach().float().cpu())
         maps, size = torch.cat(found), tuple(images.shape[-2:])
-        if tuple(maps.shape[-2:]) == size or self.layer == "input":
-            return resize(maps, size)
-        return resize(maps, size, _offset(model, self.layer, images))
+        return resize(maps, size, MIDDLE if tuple(maps.shape[-2:]) == size else offset)
+
+
+def _check_asked(images: Tensor, target: Target, batch_size: int) -> None:
+    doors.images(images)
+    doors.whole(1, batch_size=batch_size)
+    if images.dim() != 4:
+        raise ValueError(f"the images have shape {tuple(images.shape)}; give (B, C, H, W)")
+    if not isinstance(target, Target):
+        raise ValueError(
+            f"the target is a {type(target).__name__}; give a Target, such as class_logit(labels)"
+        )
+    if len(images) != len(target):
+        raise ValueError(f"{len(images)} images and a target of {len(target)}; give one each")
 
 
 def _offset(model: nn.Module, layer: str, images: Tensor) -> tuple[float, float]:
@@ -81,24 +97,36 @@ def _offset(model: nn.Module, layer: str, images: Tensor) -> tuple[float, float]
     known = _OFFSETS.setdefault(model, {})
     key = (layer, *images.shape[1:])
     if key not in known:
+        some = images[:4].detach().clone().to(taps.device_of(model))
+        with taps.frozen(model), torch.no_grad(), taps.read(model, (layer,)) as outputs:
+            model(some)
+        if outputs[layer].dim() != 4:
+            raise ValueError(
+                f"layer {layer!r} gives shape {tuple(outputs[layer].shape)}; name one that gives "
+                "maps (B, C, H, W)"
+            )
         with taps.frozen(model):
-            known[key] = taps.offset(model, layer, images[:4].to(taps.device_of(model)))
+            known[key] = taps.offset(model, layer, some)
     return known[key]
 
 
 class InTurn(nn.Module):
-    """As many rectifiers as a pass uses one, which take turns."""
+    """As many of a layer without numbers as a pass uses one, which take turns."""
 
-    def __init__(self, uses: int):
+    def __init__(self, layer: nn.Module, uses: int):
         super().__init__()
-        self.each = nn.ModuleList(nn.ReLU() for _ in range(uses))
+        self.each = nn.ModuleList(copy.deepcopy(layer) for _ in range(uses))
+        for each in self.each:
+            if hasattr(each, "inplace"):
+                each.inplace = False
         self.turn = 0
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x, of any shape, with what is negative at 0, by the rectifier whose turn it is."""
-        rectifier = self.each[self.turn]
+        """x, of any shape, through the layer whose turn it is."""
+        layer = self.each[self.turn]
         self.turn = (self.turn + 1) % len(self.each)
-        return rectifier(x)
+        return layer(x)
 
 
 def prepared(model: nn.Module, image: Tensor) -> nn.Module:
@@ -106,31 +134,65 @@ def prepared(model: nn.Module, image: Tensor) -> nn.Module:
 
     image: (1, C, H, W), to see how often each is used. torchvision's residual blocks use one
     in-place rectifier several times, but DeepLift, guided backpropagation and layer-wise relevance
-    each need to know which use a gradient comes from, and the input of it. They find rectifiers
-    that are modules: where a model calls `torch.nn.functional.relu`, they are ordinary gradients.
-    Raises ValueError for batch normalisation or dropout in training mode.
+    each need to know which use a gradient comes from, and the input of it. So it is with other
+    layers of torch that have no numbers (pooling, sigmoids). They find layers that are modules:
+    where a model calls `torch.nn.functional.relu`, it is an ordinary gradient.
+    Raises ValueError for a model in training mode, or whose copy gives other outputs.
     """
     with taps.frozen(model):
         ready = copy.deepcopy(model)
-    uses: dict[nn.Module, int] = {}
+    image = image.detach().to(taps.device_of(ready))
     names = {
         name: module
         for name, module in ready.named_modules(remove_duplicate=False)
-        if isinstance(module, nn.ReLU)
+        if name and _is_plain(module)
     }
+    expected, uses = _outputs_and_uses(ready, image, set(names.values()))
+    fresh = {
+        module: InTurn(module, uses.get(module, 1))
+        for module in uses.keys() | names.values()
+        if type(module) is nn.ReLU or uses.get(module, 0) > 1 or getattr(module, "inplace", False)
+    }
+    for name, module in names.items():
+        if module in fresh:
+            ready.set_submodule(name, fresh[module])
+    with torch.no_grad(), doors.noted(image):
+        found = ready(image)
+    if isinstance(found, Tensor) and not is_close(found, expected):
+        raise ValueError(
+            "the copy of the model that methods are asked of gives other outputs than the model, "
+            "which may rely on what a layer does in place; write it with inplace=False"
+        )
+    return ready
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether it is a layer of torch itself with nothing in it, or hung on it, that must stay."""
+    own = type(module).__module__.startswith("torch.nn.modules.")
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    inside = any(module.children()) or any(True for _ in module.parameters())
+    return own and not hooks and not inside and not any(True for _ in module.buffers())
+
+
+def _outputs_and_uses(ready: nn.Module, image: Tensor, layers: set[nn.Module]) -> tuple:
+    """The outputs for an image, and how often a pass uses each layer."""
+    uses: dict[nn.Module, int] = {}
 
     def count(module, inputs, output):
         uses[module] = uses.get(module, 0) + 1
 
-    handles = [module.register_forward_hook(count) for module in set(names.values())]
-    with torch.no_grad():
-        ready(image.to(taps.device_of(ready)))
+    handles = [module.register_forward_hook(count) for module in layers]
+    with torch.no_grad(), doors.noted(image):
+        outputs = ready(image)
     for handle in handles:
         handle.remove()
-    fresh = {module: InTurn(uses.get(module, 1)) for module in names.values()}
-    for name, module in names.items():
-        ready.set_submodule(name, fresh[module])
-    return ready
+    return outputs, uses
+
+
+def is_close(found: Tensor, expected: Tensor, share: float = 1e-3) -> bool:
+    """But for rounding, up to a share of the largest."""
+    size = float(expected.abs().nan_to_num(0, 0, 0).max()) if expected.numel() else 0.0
+    return torch.allclose(found, expected, rtol=0, atol=share * size, equal_nan=True)
 
 
 class Scored(nn.Module):

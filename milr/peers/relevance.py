@@ -13,7 +13,9 @@ from zennit.rules import ZBox, ZPlus
 from zennit.torchvision import ResNetCanonizer
 from zennit.types import Convolution, Linear
 
+from milr import doors
 from milr.data.images import normalise
+from milr.peers.peer import is_close
 from milr.peers.targets import Target
 
 
@@ -25,7 +27,8 @@ def layer_wise_relevance(model: nn.Module, images: Tensor, target: Target) -> Te
     EpsilonPlusFlat: epsilon for dense layers, z+ for convolutions, flat for the first one.
     """
     composite = EpsilonPlusFlat(canonizers=[ResNetCanonizer()])
-    return _propagated(model, images, composite, _contributions(model, images, target))
+    outputs, start = _contributions(model, images, target)
+    return _propagated(model, images, composite, outputs, start)
 
 
 def deep_taylor(model: nn.Module, images: Tensor, target: Target) -> Tensor:
@@ -44,22 +47,39 @@ def deep_taylor(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         first_map=[(Convolution, ZBox(low.to(images.device), high.to(images.device)))],
         canonizers=[ResNetCanonizer()],
     )
-    start = _contributions(model, images, target).clamp(min=0)
-    return _propagated(model, images, composite, start)
+    outputs, start = _contributions(model, images, target)
+    return _propagated(model, images, composite, outputs, start.clamp(min=0))
 
 
 @torch.no_grad()
-def _contributions(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-    """Output times gradient of the target, in the outputs' shape."""
+def _contributions(model: nn.Module, images: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    """The outputs, and these times the gradient of the target."""
     outputs = model(images)
+    doors.tensor(outputs)
     with torch.enable_grad():
         outputs.requires_grad_()
         (gradient,) = torch.autograd.grad(target(outputs).sum(), outputs)
-    return outputs * gradient
+    return outputs.detach(), outputs.detach() * gradient
 
 
-def _propagated(model: nn.Module, images: Tensor, composite, start: Tensor) -> Tensor:
+def _propagated(model: nn.Module, images: Tensor, composite, outputs: Tensor, start: Tensor):
+    """Raises ValueError for a model that zennit reads as another one, or not at all."""
     images = images.detach().clone().requires_grad_()
-    with composite.context(model) as ruled:
-        (relevance,) = torch.autograd.grad(ruled(images), images, grad_outputs=start)
+    try:
+        with composite.context(model) as ruled:
+            found = ruled(images)
+            same = is_close(found.detach(), outputs, 0.03)
+            if same:
+                (relevance,) = torch.autograd.grad(found, images, grad_outputs=start)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"zennit's rules do not fit this model ({error}); they know networks of convolutions, "
+            "rectifiers, pooling and dense layers, whose batch normalisation follows a convolution"
+        ) from error
+    if not same:
+        raise ValueError(
+            "with batch normalisation merged into the convolution before it, the model gives other "
+            "outputs, and their relevance would be that of another network; a rectifier, or "
+            "anything else, may stand between the two"
+        )
     return relevance.sum(1)

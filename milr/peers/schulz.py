@@ -19,7 +19,7 @@ from milr import bottleneck, taps
 from milr.data.images import content_digest
 from milr.distributed import make_fabric
 from milr.explainer import draw_noise
-from milr.fitting import images_of
+from milr.feeding import images_of
 from milr.maps import BITS
 from milr.peers.batches import exactly
 from milr.peers.peer import Peer
@@ -33,9 +33,10 @@ Moments = tuple[Tensor, Tensor]  # mean and standard deviation per channel, (C,)
 def moments(model: nn.Module, layer: str, batches: Iterable) -> Moments:
     """Mean and standard deviation (C,) of a layer's channels over normalised images, on the CPU.
 
-    batches: as for `MILR.fit`. The authors' code takes them of every single feature; they are a
-    channel's here, as in MI-LR, so that the methods differ in nothing but what they do with them.
-    Raises ValueError for an unknown layer, a model in training mode, or no batches.
+    batches: as for `MILR.fit`, of images (B, ...). The authors' code takes them of every single
+    feature; they are a channel's here, as in MI-LR, so that the methods differ in nothing but what
+    they do with them. Raises ValueError for an unknown layer, a model in training mode, and if
+    there are no batches.
     """
     columns = []
     device = taps.device_of(model)

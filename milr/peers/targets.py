@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from milr import doors
 from milr.models.prototypical import PrototypicalNetwork, prototypes, similarity
 
 
@@ -23,6 +24,7 @@ class Target:
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """The scalars (B,) of as many outputs as there are rows, differentiable."""
+        doors.tensor(outputs)
         return self.score(outputs, *self.to(outputs.device).context)
 
     def __len__(self) -> int:
@@ -34,6 +36,10 @@ class Target:
     def to(self, device: torch.device) -> "Target":
         """The same target with its context on this device."""
         return self._changed(lambda rows_of: rows_of.to(device))
+
+    def cloned(self) -> "Target":
+        """With copies of the rows."""
+        return self._changed(torch.clone)
 
     def repeated(self, times: int) -> "Target":
         """All rows, then all rows again, and so on."""
@@ -71,13 +77,16 @@ def episode_correct(model: PrototypicalNetwork, support: Tensor, right: Tensor) 
 
 
 def class_logit(classes: Tensor) -> Target:
-    """A classifier's output for each image's class, (B,) int64."""
-    return Target(_picked, (classes,))
+    """A classifier's output for each image's class, (B,) int64. Raises ValueError for others."""
+    return Target(_of_class, (_checked(classes),))
 
 
 def class_log_probability(classes: Tensor) -> Target:
-    """Log-probability that a classifier gives to each image's class, (B,) int64, in nats."""
-    return Target(lambda logits, chosen: _picked(logits.log_softmax(1), chosen), (classes,))
+    """Log-probability that a classifier gives to each image's class, (B,) int64, in nats.
+
+    Raises ValueError for others.
+    """
+    return Target(lambda logits, chosen: _of_class(logits, chosen, log=True), (_checked(classes),))
 
 
 def along_embedding(clean: Tensor) -> Target:
@@ -88,6 +97,7 @@ def along_embedding(clean: Tensor) -> Target:
     divided by its length. The cosine itself would not do for gradients: it is at its maximum on
     the clean image, where its gradient is 0.
     """
+    doors.tensor(clean)
     direction = torch.nn.functional.normalize(clean.detach().flatten(1), dim=1)
     return Target(lambda outputs, towards: (outputs.flatten(1) * towards).sum(1), (direction,))
 
@@ -101,6 +111,7 @@ def cosine(clean: Tensor) -> Target:
     def score(outputs: Tensor, clean: Tensor) -> Tensor:
         return torch.cosine_similarity(outputs.flatten(1), clean, dim=1)
 
+    doors.tensor(clean)
     return Target(score, (clean.detach().flatten(1),))
 
 
@@ -122,6 +133,31 @@ def _prototypes(support: Tensor) -> Tensor:
             "an episode for each image"
         )
     return torch.vmap(prototypes)(support.detach())
+
+
+def _checked(classes: Tensor) -> Tensor:
+    if not isinstance(classes, Tensor) or classes.dim() != 1 or classes.is_floating_point():
+        given = tuple(classes.shape) if isinstance(classes, Tensor) else type(classes).__name__
+        kind = f" {classes.dtype}" if isinstance(classes, Tensor) else ""
+        raise ValueError(
+            f"the classes are {given}{kind}; give a tensor with the number of a class for each "
+            "image, (B,) int64"
+        )
+    return classes.long()
+
+
+def _of_class(logits: Tensor, classes: Tensor, log: bool = False) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"the model gives {given} and no logits (B, classes); ask a module around it that does"
+        )
+    if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < logits.shape[1]:
+        raise ValueError(
+            f"the classes run from {classes.min()} to {classes.max()}, and the model has "
+            f"{logits.shape[1]}; give numbers from 0 to {logits.shape[1] - 1}"
+        )
+    return _picked(logits.log_softmax(1) if log else logits, classes)
 
 
 def _picked(values: Tensor, columns: Tensor) -> Tensor:

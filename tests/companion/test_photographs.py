@@ -278,9 +278,8 @@ def test_chapter_9_says_what_cannot_be_asked_of_photographs(chapter):
         "birds that differ in one part: none",
     ):
         assert words in found.printed
-    assert {found.values[key] for key in named(found, "09.said.tail.", "09.said.apart.")} == {
-        "[not measured]"
-    }
+    for key in ("09.said.tail", "09.said.apart"):
+        assert "hotographs" in found.values[key] and "none of this was" in found.values[key]
     assert not named(found, "09.planted.", "09.moved.", "09.changed.", "09.apart.", "09.tail.")
     assert not named(found, "09.lift", "09.mass", "09.decision", "09.representation", "09.spared")
     assert not found.figures.keys() & {"planted_all", "tail_encoded", "one_part_apart"}

@@ -175,7 +175,7 @@ class Features(nn.Module):
 def test_what_is_shut_is_noise_and_all_else_as_it_was():
     images = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     few = {"steps": 0, "critic_steps": 1, "critic_batches": 1, "moment_batches": 1, "bank": 8}
-    explainer = MILR(Features(), "local", "z", members=1)
+    explainer = MILR(Features().eval(), "local", "z", members=1)
     explainer.fit([images], lambda *_: None, progress=False, **few)
     there = torch.zeros(8, 16, 16)
     there[:, 0, 1] = 1

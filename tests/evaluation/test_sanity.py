@@ -119,3 +119,19 @@ def test_seeds_are_compared_two_by_two():
     assert np.isfinite(found.numpy()).all()
     with pytest.raises(ValueError, match="two or more"):
         sanity.seed_similarity([a])
+
+
+def test_attention_forgets_all_that_it_has():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)).eval()
+    ((_, ready),) = sanity.cascade(model, ["0"])
+    before = dict(model.named_parameters())
+    changed = {name for name, one in ready.named_parameters() if not torch.equal(one, before[name])}
+    assert {"0.self_attn.in_proj_weight", "0.linear1.weight"} <= changed
+
+
+def test_what_no_part_resets_is_named():
+    model = nn.Sequential(nn.Linear(3, 3))
+    model[0].own = nn.ParameterList([nn.Parameter(torch.ones(3))])
+    with pytest.raises(ValueError, match="nothing resets 0.own.0, so that this would be remember"):
+        list(sanity.cascade(model))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from milr.models.prototypical import PrototypicalNetwork
-from milr.peers import targets
+from milr.peers import registry, targets
 from milr.peers.peer import InTurn, Peer, prepared
 from milr.peers.registry import PEERS
 
@@ -146,3 +146,75 @@ def test_wrong_use_is_refused(model):
     training = copy.deepcopy(model).train()
     with pytest.raises(ValueError, match="training mode"):
         PEERS["edges"].maps(training, images(), target(model))
+
+
+class Hooked(nn.ReLU):
+    def forward(self, x):
+        return 0.5 * super().forward(x)
+
+
+def test_what_a_rectifier_does_besides_is_kept():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Hooked(), nn.Conv2d(4, 4, 3), nn.ReLU()).eval()
+    model[3].register_forward_hook(lambda module, inputs, output: 3 * output)
+    assert torch.equal(prepared(model, images(1))(images()), model(images()))
+
+
+def test_a_copy_that_would_give_other_outputs_is_refused():
+    class Aliased(nn.Module):
+        """Relies on what its rectifier does in place."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.relu = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            out = self.first(x)
+            self.relu(out)
+            return out.flatten(1)
+
+    with pytest.raises(ValueError, match="gives other outputs than the model.*inplace=False"):
+        prepared(Aliased().eval(), images(1))
+
+
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.LeakyReLU(inplace=True), nn.Sigmoid()])
+def test_deep_lift_takes_any_layer_that_is_shared(layer):
+    torch.manual_seed(0)
+    first, second, head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.LazyLinear(2)
+    shared = nn.Sequential(first, layer, second, layer, nn.Flatten(), head).eval()
+    shared(images(1))
+    apart = nn.Sequential(
+        first, layer, second, copy.deepcopy(layer), nn.Flatten(), head
+    ).eval()  # fmt: skip
+    asked = images(), targets.class_logit(torch.tensor([0, 1, 1]))
+    found, expected = (PEERS["DeepLift"].maps(model, *asked) for model in (shared, apart))
+    assert torch.equal(found, expected) and found.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["saliency", "LRP", "DeepLift", "occlusion"])
+def test_maps_are_the_same_where_no_gradients_are_asked_for(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 2)).eval()
+    asked = images(), targets.class_logit(torch.tensor([0, 1, 1]))
+    expected = PEERS[name].maps(model, *asked)
+    for quiet in (torch.no_grad, torch.inference_mode):
+        with quiet():
+            assert torch.equal(PEERS[name].maps(model, *asked), expected)
+
+
+def test_questions_that_cannot_be_asked_are_refused():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 2)).eval()
+    asked, right = PEERS["saliency"], targets.class_logit(torch.tensor([0, 1, 1]))
+    with pytest.raises(ValueError, match="there are no images"):
+        asked.maps(model, images()[:0], right[:0])
+    with pytest.raises(ValueError, match=r"\(3, 32, 32\); give \(B, C, H, W\)"):
+        asked.maps(model, images()[0], right)
+    with pytest.raises(ValueError, match="batch_size is -1; give 1 or more"):
+        asked.maps(model, images(), right, batch_size=-1)
+    with pytest.raises(ValueError, match="the target is a Tensor; give a Target, such as"):
+        asked.maps(model, images(), torch.tensor([0, 1, 1]))
+    layered = registry.peers("1", "1")
+    for name in ("Grad-CAM, 1", "activation norm, 1", "integrated gradients, 1"):
+        with pytest.raises(ValueError, match=r"layer '1' gives shape .*; name one that gives maps"):
+            layered[name].maps(model, images(), right)
+    with pytest.raises(ValueError, match="a layer is named by 1"):
+        registry.peers(1, 1)["Grad-CAM, 1"].maps(model, images(), right)

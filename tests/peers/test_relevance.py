@@ -58,7 +58,7 @@ def test_relevance_begins_with_what_each_number_of_an_embedding_adds():
     ready = prepared(network, torch.rand(1, 3, 32, 32))
     images = draw(2, 3, 32, 32)
     z = network(images).detach()
-    found = relevance._contributions(ready, images, targets.along_embedding(z))
+    _, found = relevance._contributions(ready, images, targets.along_embedding(z))
     assert torch.allclose(found, z**2 / z.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-6)
 
 
@@ -71,3 +71,43 @@ def test_the_copy_is_left_without_rules(method):
     method(ready, images, targets.along_embedding(before))
     assert torch.allclose(ready(images), before, atol=1e-6)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in ready.modules())
+
+
+class Between(nn.Module):
+    """A rectifier, which is no module, stands between a convolution and its batch normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.norm.running_mean.fill_(1.0)
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x).relu()).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", [relevance.layer_wise_relevance, relevance.deep_taylor])
+def test_relevance_of_another_network_is_not_given_out(method):
+    model, images = Between().eval(), draw(2, 3, 8, 8)
+    target = targets.class_logit(torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="would be that of another network"):
+        method(prepared(model, images[:1]), images, target)
+    model.norm.reset_running_stats()
+    model.norm.eps = 0.0
+    assert method(prepared(model, images[:1]), images, target).shape == (2, 8, 8)
+
+
+@pytest.mark.parametrize("method", [relevance.layer_wise_relevance, relevance.deep_taylor])
+def test_a_model_that_the_rules_do_not_fit_is_named(method):
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.mix = nn.Conv2d(3, 4, 4, 4), nn.MultiheadAttention(4, 2)
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, x):
+            tokens = self.first(x).flatten(2).permute(2, 0, 1)
+            return self.last(self.mix(tokens, tokens, tokens, need_weights=False)[0].mean(0))
+
+    model, images = Attending().eval(), draw(2, 3, 8, 8)
+    with pytest.raises(ValueError, match="zennit's rules do not fit this model"):
+        method(prepared(model, images[:1]), images, targets.class_logit(torch.tensor([0, 1])))

@@ -69,7 +69,7 @@ def test_per_sample_finds_the_best_keep_of_a_linear_model():
     values, weights = draw(2, 2, 3, 3).abs() + 0.5, draw(2, 3, 3, seed=1)
     beta, size = 9.0, 18
     keep = schulz.best_keep(
-        Summing(weights), "features", values, as_is(2), FLAT, beta=beta, blur=0,
+        Summing(weights).eval(), "features", values, as_is(2), FLAT, beta=beta, blur=0,
         steps=500, draws=64, learning_rate=0.05, start=0.0,
     )  # fmt: skip
     for x, w, found in zip(
@@ -87,7 +87,7 @@ def test_per_sample_passes_what_the_target_needs_and_nothing_else():
     weights = torch.zeros(2, 4, 4)
     weights[:, 1, 2] = 4.0
     peer = schulz.per_sample("features", FLAT, blur=0.0, steps=30, beta=10.0)
-    maps = peer.maps(Summing(weights), torch.full((2, 2, 4, 4), 1.5), as_is(2))
+    maps = peer.maps(Summing(weights).eval(), torch.full((2, 2, 4, 4), 1.5), as_is(2))
     assert maps.flatten(1).argmax(1).tolist() == [6, 6]
     assert maps[:, 1, 2].min() > 100 * maps[:, 3, 0].max()
 
@@ -106,7 +106,7 @@ def test_optimisation_can_start_from_what_is_known():
     images = draw(1, 2, 3, 3)
     start = draw(1, 2, 3, 3, seed=2)
     keep = schulz.best_keep(
-        Summing(torch.ones(2, 3, 3)), "features", images, as_is(1), FLAT, steps=0, blur=0.0,
+        Summing(torch.ones(2, 3, 3)).eval(), "features", images, as_is(1), FLAT, steps=0, blur=0.0,
         start=start,
     )  # fmt: skip
     assert torch.allclose(keep, start.sigmoid())
@@ -126,7 +126,7 @@ def readout():
     """Of a model that sums one channel's left half: all else can be closed."""
     weights = torch.zeros(2, 4, 4)
     weights[0, :, :2] = 1.0
-    model = Summing(weights)
+    model = Summing(weights).eval()
 
     def objective(outputs, images):
         return 20 * (outputs - model(images)).square().mean()

@@ -73,3 +73,27 @@ def test_rows_of_a_target_can_be_taken_and_repeated():
 def test_support_of_a_single_episode_is_refused(model):
     with pytest.raises(ValueError, match=r"\(B, ways, shots, D\)"):
         targets.episode_log_probability(model, torch.randn(5, 1, 512), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ([0, 1], "the classes are list; give a tensor"),
+        (torch.zeros(2), r"the classes are \(2,\) torch.float32"),
+        (torch.eye(2).long(), r"the classes are \(2, 2\)"),
+    ],
+)
+def test_classes_that_are_no_numbers_of_classes_are_refused(classes, said):
+    for make in (targets.class_logit, targets.class_log_probability):
+        with pytest.raises(ValueError, match=said):
+            make(classes)
+
+
+def test_classes_that_the_model_lacks_are_refused():
+    for make in (targets.class_logit, targets.class_log_probability):
+        for wrong in (-1, 3):
+            with pytest.raises(ValueError, match="the model has 3; give numbers from 0 to 2"):
+                make(torch.tensor([0, wrong]))(torch.randn(2, 3))
+        assert make(torch.tensor([0, 2], dtype=torch.int32))(torch.randn(2, 3)).shape == (2,)
+        with pytest.raises(ValueError, match="the model gives a dict"):
+            make(torch.tensor([0]))({"logits": torch.randn(1, 3)})

@@ -114,6 +114,7 @@ class Switches(Inverse):
     """
 
     def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
+        """(B, *made) to (B, *given), by the features that went into the pooling; without a gate."""
         signal = self.undo(signal.reshape(-1, *self.stage.made), features[self.stage.pooled])
         return signal.reshape(-1, *self.stage.given)
 

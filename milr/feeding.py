@@ -1,0 +1,136 @@
+"""What a fit is fed with, batches and an objective, and what is said of them if they are wrong."""
+
+import math
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from milr import taps
+
+_NO_GRADIENT = (
+    "the objective has no gradient by the outputs, so that nothing would be worth its price; give "
+    "a loss that can be differentiated (cross-entropy, not accuracy), of outputs that come after "
+    "the explained layer"
+)
+
+
+def differentiable(loss: Tensor) -> Tensor:
+    """The objective's value. Raises ValueError if it is not one number, or has no gradient."""
+    if not isinstance(loss, Tensor) and isinstance(loss, Mapping | tuple | list):
+        raise ValueError(
+            f"the objective gives a {type(loss).__name__}; give the loss alone, a tensor of one "
+            "number"
+        )
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        raise ValueError(_NO_GRADIENT)
+    if loss.numel() != 1:
+        raise ValueError(
+            f"the objective gives a tensor of shape {tuple(loss.shape)}; give one number, such as "
+            'its mean (reduction="mean")'
+        )
+    return loss
+
+
+def others_than(wanted: Sequence[Tensor], loss: Tensor) -> list[Tensor]:
+    """What else the loss has a gradient by, of tensors that no operation made.
+
+    Raises ValueError if it has none by the wanted ones: the mask would not see it.
+    """
+    found, seen, ahead = [], set(), [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        ahead.extend(before for before, _ in node.next_functions)
+    those = {id(one) for one in wanted}
+    if those.isdisjoint(map(id, found)):
+        raise ValueError(_NO_GRADIENT)
+    return [one for one in found if id(one) not in those]
+
+
+def images_of(batch, device) -> Tensor:
+    """The images (B, ...) of what `MILR.fit` is fed with, on the device.
+
+    batch: a tensor of them, a tuple or list whose first item they are, or a mapping with "images".
+    Raises ValueError for anything else.
+    """
+    if isinstance(batch, Mapping):
+        if "images" not in batch:
+            raise ValueError(
+                f'a batch is a mapping with {", ".join(map(repr, batch))}, but has no "images"; '
+                "name them so, or give a tuple with the images first"
+            )
+        images = batch["images"]
+    else:
+        images = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"a batch has a {type(images).__name__} where its images should be; give a tensor of "
+            'images, a tuple or list whose first item is that, or a mapping with "images"'
+        )
+    return images.to(device)
+
+
+def marks(images: Tensor) -> Tensor:
+    """A number for each image, (B,), that tells it from others."""
+    rows = images.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy()
+    return torch.tensor([zlib.crc32(row) for row in rows], device=images.device)
+
+
+def check_layout(explainer, images: Tensor, features) -> None:
+    """Of the first batch. Warns of maps that look as if the channels came last.
+
+    Raises ValueError for tokens before images, which show only if there are as many of both.
+    """
+    tokens = [features.local, *(one for one in features.evidence if one.dim() == 3)]
+    if any(one.shape[1] == len(images) > 1 for one in tokens):
+        explainer.features(images[1:])
+    given = f"layer {explainer.local!r} gives"
+    if isinstance(taps.find_layer(explainer.model, explainer.local), nn.Conv1d):
+        warnings.warn(
+            f"{given} channels first, (B, C, N), and these are read as tokens (B, N, C), whose "
+            "locations would be the channels; name a layer behind a permute(0, 2, 1)",
+            stacklevel=5,
+        )
+    if images.dim() == 4 and len(features.shape) == 2:
+        rows, columns = features.shape
+        expected = rows * images.shape[3] / images.shape[2]
+        if abs(columns - expected) > max(1, expected / 4):
+            warnings.warn(
+                f"{given} maps of {rows} x {columns} locations of images of {images.shape[2]} x "
+                f"{images.shape[3]}: if its channels come last, (B, H, W, C), they are taken for "
+                "columns; name a layer behind a permute(0, 3, 1, 2)",
+                stacklevel=5,
+            )
+
+
+class Stream:
+    """Batches without end if they can be gone through again; else until they are used up."""
+
+    def __init__(self, batches, needed: str):
+        self.batches, self.needed, self.count = batches, needed, 0
+        self.length = math.inf  # of one pass, as soon as it is known
+        self._batch = iter(batches)
+        self.again = self._batch is not batches
+
+    def __next__(self):
+        try:
+            found = next(self._batch)
+        except StopIteration:
+            if not self.again or not self.count:
+                raise ValueError(
+                    f"the batches ended after {self.count}, and the fit takes {self.needed}; give "
+                    "a list or a data loader, which can be gone through again, or an iterator that "
+                    "is long enough"
+                ) from None
+            self.length = min(self.length, self.count)
+            self._batch = iter(self.batches)
+            found = next(self._batch)
+        self.count += 1
+        return found

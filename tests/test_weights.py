@@ -1,0 +1,72 @@
+"""Modules explain the weights that they were fitted to, and no others."""
+
+import pytest
+import torch
+from torch import nn
+
+from milr import MILR
+from milr.weights import Weights, digest
+
+FEW = {
+    "steps": 0, "critic_steps": 1, "critic_batches": 1, "moment_batches": 1, "bank": 8,
+    "progress": False,
+}  # fmt: skip
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+
+def fitted(model) -> MILR:
+    return MILR(model, "0", "1", members=1).fit([torch.randn(8, 3, 6, 6)], None, **FEW)
+
+
+def test_a_model_that_learned_on_is_not_explained_but_around_it():
+    model = network()
+    explainer, images = fitted(model), torch.randn(2, 3, 6, 6)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        model[0].weight.add_(0.1)
+    for ask in (explainer.explain, explainer.total, explainer.through, explainer.keep):
+        with pytest.raises(
+            ValueError, match="weights have changed since.*fit anew, or ask `around"
+        ):
+            ask(images)
+    assert explainer.around(model).explain(images).total.isfinite().all()
+    model.load_state_dict(before)
+    assert explainer.explain(images).total.isfinite().all()
+
+
+def test_what_is_saved_vouches_for_the_weights_of_the_fit(tmp_path):
+    model = network()
+    explainer, path = fitted(model), tmp_path / "modules.pt"
+    with torch.no_grad():
+        model[0].weight.add_(0.1)
+    explainer.save(path)
+    with pytest.raises(ValueError, match="a model with other weights"):
+        MILR(model, "0", "1", members=1).load(path)
+    assert MILR(network(), "0", "1", members=1).load(path).explain(torch.randn(2, 3, 6, 6))
+
+
+def test_weights_that_moved_and_came_back_are_the_same():
+    model = network()
+    weights = Weights(model)
+    model[0].weight.data = model[0].weight.data.clone()
+    weights.check(model)
+    model[0].weight.data = model[0].weight.data + 1
+    with pytest.raises(ValueError, match="weights have changed"):
+        weights.check(model)
+
+
+def test_only_a_touched_model_is_read_again(monkeypatch):
+    model = network()
+    weights = Weights(model)
+    monkeypatch.setattr("milr.weights.digest", lambda _: pytest.fail("read anew"))
+    weights.check(model)
+
+
+def test_a_part_without_numbers_has_a_digest():
+    model = network()
+    model.unused = nn.Linear(2, 2, device="meta")
+    assert digest(model) != digest(network())
