@@ -71,7 +71,7 @@ def learn(
 
     By AdamW, whose rate falls to 0 along a cosine. The weights that the network comes with don't
     count, they are drawn from the seed. The network is in evaluation mode, on the CPU. It is found
-    again if its modules are written and sources of their classes are the same, and if `prepare`
+    again if it prints the same, the sources of its modules' classes are the same, and `prepare`
     makes the same of the first images.
 
     Raises ValueError for a module that cannot start anew (it has parameters or buffers of its own
