@@ -2,10 +2,12 @@
 
     python benchmarks/bench_infonce.py
 
-N = 3136 locations, K = 256 samples, 128 dimensions, float32. The products are the scores and the
-gradients of both sides, a block at a time, with nothing else done. Step and products take turns,
-so that a machine whose speed drifts slows both. Memory is what the process held at most beyond the
-inputs, in a process of its own.
+N = 3136 locations, K = 256 samples, 128 dimensions, float32: the bound and its gradients alone, of
+features that are embedded already, and the whole step of a linear and of a two-layer critic, its
+own layers and optimiser included. The products are those of the scores, of the critic's layers and
+of all gradients, a block of locations at a time, with nothing else done. Step and products take
+turns, so that a machine whose speed drifts slows both. Memory is what the process held at most
+beyond the inputs, in a process of its own.
 """
 
 import resource
@@ -14,32 +16,70 @@ import sys
 import time
 
 import torch
+from torch import Tensor, nn
 
-from milr.infonce import BLOCK, SeparableCritic, critic_bound
+from milr.infonce import BLOCK, SeparableCritic, critic_bound, make_critic
 
 K, N, D, ROUNDS = 256, 3136, 128, 5
+STEPS = ("bound", "linear", "two-layer")
 
 
-def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+def inputs(kind: str) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    u = torch.randn(K, N, D, generator=generator).requires_grad_()
-    return u, torch.randn(K, D, generator=generator).requires_grad_()
+    pair = torch.randn(K, N, D, generator=generator), torch.randn(K, D, generator=generator)
+    return tuple(part.requires_grad_(kind == "bound") for part in pair)
 
 
-def step(u: torch.Tensor, v: torch.Tensor) -> None:
-    u.grad = v.grad = None
-    critic_bound(SeparableCritic(D, D, D), u, v).backward()
+def step_of(kind: str):
+    """A step on (x, z); for "bound" they are embedded already."""
+    if kind == "bound":
+        critic = SeparableCritic(D, D, D)
+
+        def bound(u: Tensor, v: Tensor) -> None:
+            u.grad = v.grad = None
+            critic_bound(critic, u, v).backward()
+
+        return bound
+    torch.manual_seed(0)
+    critic = make_critic(kind, D, D, width=D)
+    optimizer = torch.optim.Adam(critic.parameters())
+
+    def step(x: Tensor, z: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        (-critic_bound(critic, *critic.embed(x, z))).backward()
+        optimizer.step()
+
+    return step
 
 
-@torch.no_grad()
-def products(u: torch.Tensor, v: torch.Tensor) -> None:
-    grad_u, grad_v = torch.empty_like(u), torch.zeros_like(v)
-    size = max(1, BLOCK // (K * K))
-    for start in range(0, N, size):
-        block = u[:, start : start + size].reshape(-1, D)
-        scores = block @ v.T
-        grad_u[:, start : start + size] = (scores @ v).view(K, -1, D)
-        grad_v.addmm_(scores.T, block)
+def products_of(kind: str):
+    """The products of the same step on (x, z)."""
+    layers = []
+    if kind != "bound":
+        parts = make_critic(kind, D, D, width=D).local.modules()
+        layers = [
+            part.weight.detach().T.contiguous() for part in parts if isinstance(part, nn.Linear)
+        ]
+
+    @torch.no_grad()
+    def products(x: Tensor, z: Tensor) -> None:
+        kept = torch.empty_like(x) if kind == "bound" else None
+        grad_v, grads = torch.zeros_like(z), [torch.zeros_like(weight) for weight in layers]
+        size = max(1, BLOCK // (K * K))
+        for start in range(0, N, size):
+            inside = [x[:, start : start + size].reshape(-1, D)]
+            for weight in layers:
+                inside.append(inside[-1] @ weight)
+            scores = inside[-1] @ z.T
+            grad_v.addmm_(scores.T, inside[-1])
+            back = scores @ z
+            if kept is not None:
+                kept[:, start : start + size] = back.view(K, -1, D)
+            for i in reversed(range(len(layers))):
+                grads[i].addmm_(inside[i].T, back)
+                back = back @ layers[i].T if i else back
+
+    return products
 
 
 def seconds(function, *arguments) -> float:
@@ -53,24 +93,29 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def memory() -> None:
-    u, v = inputs()
+def memory(kind: str) -> None:
+    given, step = inputs(kind), step_of(kind)
     before = peak()
-    step(u, v)
-    print(f"memory above the inputs: {peak() - before:.0f} MiB (allowed 1536)")
+    step(*given)
+    print(f"{kind}: {peak() - before:.0f} MiB above the inputs (allowed 1536)", flush=True)
 
 
 def main() -> None:
-    if sys.argv[1:] == ["memory"]:
-        return memory()
+    if sys.argv[1:2] == ["memory"]:
+        return memory(sys.argv[2])
     # First, while this process is small: a child's peak starts from its parent's.
-    subprocess.run([sys.executable, __file__, "memory"], check=True)
-    u, v = inputs()
-    step(u, v), products(u, v)
-    times = [(seconds(step, u, v), seconds(products, u, v)) for _ in range(ROUNDS)]
-    ratios = sorted(a / b for a, b in times)
-    print(f"step {times[0][0]:.2f} s, products {times[0][1]:.2f} s in the first of {ROUNDS} rounds")
-    print(f"ratio: median {ratios[ROUNDS // 2]:.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
+    for kind in STEPS:
+        subprocess.run([sys.executable, __file__, "memory", kind], check=True)
+    for kind in STEPS:
+        given, step, products = inputs(kind), step_of(kind), products_of(kind)
+        step(*given), products(*given)
+        times = [(seconds(step, *given), seconds(products, *given)) for _ in range(ROUNDS)]
+        ratios = sorted(a / b for a, b in times)
+        print(
+            f"{kind}: step {times[0][0]:.2f} s, products {times[0][1]:.2f} s in the first of "
+            f"{ROUNDS} rounds; ratio: median {ratios[ROUNDS // 2]:.2f}, "
+            f"from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ class InformationMaps(Attribution):
         A location's bits are brought to the pixels (bilinear, still in bits per location) and
         shared out equally over the channels, whose sum is the map. A tuple of one tensor, which
         captum's metrics make of it, gives a tuple of one. Warns that a target is of no account.
-        Raises ValueError for inputs that are no images.
+        Raises ValueError for inputs that are no images, and for maps of tokens; else as
+        `MILR.explain`.
         """
         if target is not None:
             warnings.warn(

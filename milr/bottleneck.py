@@ -72,7 +72,8 @@ class MaskNetwork(nn.Module):
         shape: of the locations, (H, W) or (N,). Maps are brought to that grid (bilinear) after the
         first layer, which gives the same as before it and costs a fraction. They are laid over each
         other by the middle of cells, though padded convolutions look elsewhere: laid by their
-        outermost locations instead, they gave maps no better on validation species.
+        outermost locations instead, they gave maps no better on validation species. Raises
+        ValueError for outputs that are neither maps (B, C, h, w) nor tokens (B, N, C).
         """
         # In lower precision a keep near 1 becomes 1, at which its price has no gradient.
         with torch.autocast(evidence[0].device.type, enabled=False):

@@ -31,9 +31,14 @@ from milr.paths import ROOT, cache_root
 LIBRARIES = (
     "captum", "numpy", "opencv-python-headless", "scikit-learn", "scipy", "torchvision", "zennit",
 )  # fmt: skip
-_DAMAGE = (ValueError, KeyError, TypeError, OSError, RuntimeError, pickle.UnpicklingError)
-# When the sources were written that this process runs.
-_WRITTEN = {path: path.stat().st_mtime_ns for path in Path(__file__).parent.rglob("*.py")}
+_DAMAGE = (
+    ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError, FileNotFoundError,
+)  # fmt: skip
+# When the sources were written that this process runs, by where they really lie.
+_WRITTEN = {
+    path.resolve(): path.stat().st_mtime_ns
+    for path in Path(__file__).resolve().parent.rglob("*.py")
+}
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -46,6 +51,7 @@ class Entry:
     key: str
 
     def file(self, ending: str) -> Path:
+        """Where its file with this ending (".pt", ".json", ".lock" or ".scratch") lies."""
         return cache_root() / self.name / f"{self.key}{ending}"
 
 
@@ -59,8 +65,6 @@ def cached(
 ) -> object:
     """Return the entry of this name and key, made by `make()` if it isn't there yet.
 
-    Parameters
-    ----------
     name: what is kept, also the name of its folder, e.g. "network".
     config: everything that the result depends on; dicts, lists, strings, numbers, dataclasses.
         `config["device"]` counts by its kind ("cuda:1" as "cuda").
@@ -80,7 +84,7 @@ def cached(
     """
     entry = locate(name, config, sources=sources, data=data)
     # Before the lock, which a cache that may only be read has no place for.
-    found = read(entry) if entry.file(".json").exists() else None
+    found = read(entry) if os.path.exists(entry.file(".json")) else None
     if found is not None:
         return found
     if changed := [file for file in _files(sources) if _written_anew(file)]:
@@ -111,7 +115,10 @@ def locate(
     sources: Sequence[ModuleType | str | Path] = (),
     data: str = "",
 ) -> Entry:
-    """Return the place of an entry, whether or not it is there; arguments as for `cached`."""
+    """Return the place of an entry, whether or not it is there; arguments as for `cached`.
+
+    Raises TypeError if `config` can't be kept.
+    """
     kind = _device_kind(config.get("device", "cpu"))
     plain = _plain({**config, "device": kind})
     parts = {
@@ -146,7 +153,8 @@ def scratch(
     """Return a folder for the checkpoints of an entry that is being made.
 
     It outlives a killed process, so that the next one can resume, and goes when the entry is
-    complete. `write_checkpoint` and `read_checkpoint` keep a state there.
+    complete. `write_checkpoint` and `read_checkpoint` keep a state there. Raises TypeError if
+    `config` can't be kept.
     """
     folder = locate(name, config, sources=sources, data=data).file(".scratch")
     # A full disk may refuse even this; what is to be kept there says so when it is written.
@@ -169,8 +177,12 @@ def write_checkpoint(path: Path, state: object) -> None:
 
 
 def read_checkpoint(path: Path) -> object | None:
-    """Return the last state, on the CPU, or None; a damaged one is moved aside, and said."""
-    if not path.exists():
+    """Return the last state, on the CPU, or None; a damaged one is moved aside, and said.
+
+    So is one that cannot be read now (too many open files, say), which stays where it is. Raises
+    nothing for damage.
+    """
+    if not os.path.exists(path):
         return None
     try:
         held = memoryview(path.read_bytes())
@@ -182,11 +194,19 @@ def read_checkpoint(path: Path) -> object | None:
         _move_aside(path)
         _say(f"{path} is damaged ({error}); moved aside")
         return None
+    except OSError as error:
+        _say(f"{path} cannot be read now ({error}); going on without")
+        return None
 
 
 def read(entry: Entry) -> object | None:
-    """Return what is kept there, or None, and say which; damaged entries are moved aside."""
-    if not entry.file(".json").exists():
+    """Return what is kept there, on the CPU, or None, and say which.
+
+    Damaged entries are moved aside; those that cannot be read now (too many open files, or no leave
+    to read them) stay where they are. Raises nothing for damage, but what `torch.load` raises of an
+    entry that is whole (out of memory, say).
+    """
+    if not os.path.exists(entry.file(".json")):
         _say(f"{entry.name} {entry.key} miss: {_why(entry)}")
         return None
     try:
@@ -199,6 +219,9 @@ def read(entry: Entry) -> object | None:
         for ending in (".json", ".pt"):
             _move_aside(entry.file(ending))
         _say(f"{entry.name} {entry.key} is damaged ({error}); moved aside, will be made again")
+        return None
+    except OSError as error:
+        _say(f"{entry.name} {entry.key} miss: it cannot be read now ({error})")
         return None
     # What fails from here on (no memory, say) is no fault of the entry.
     found = torch.load(entry.file(".pt"), map_location="cpu", weights_only=True)
@@ -213,11 +236,11 @@ def write(entry: Entry, made: object) -> object:
     """
     _sweep(entry)
     content = entry.file(".pt")
-    replace_file(content, lambda file: torch.save(made, file))
     try:
+        replace_file(content, lambda file: torch.save(made, file))
         back = torch.load(content, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        content.unlink()
+    except (pickle.PickleError, AttributeError, TypeError) as error:
+        content.unlink(missing_ok=True)
         raise TypeError(
             f"{entry.name}: only tensors, dicts, lists, strings and numbers can be kept, "
             f"not {type(made).__name__} with something else in it ({error})"
@@ -300,24 +323,30 @@ def _plain(config: dict) -> dict:
 def _digests(sources: Sequence[ModuleType | str | Path]) -> dict[str, str]:
     digests = {}
     for file in _files(sources):
-        label = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name
-        digests[str(label)] = _code_digest(file, file.stat().st_mtime_ns)
+        # Of the checkout from its root, so that another one finds the same; others by all of it.
+        label = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
+        digests[str(label)] = code_digest(file)
     return digests
 
 
+def code_digest(file: Path) -> str:
+    """Return a digest of what a source does: of Python, without comments and docstrings."""
+    return _digest_of(file, file.stat().st_mtime_ns)
+
+
 @functools.cache
-def _code_digest(file: Path, written: int) -> str:
-    """Of what a source does: the same after an edit of a comment or a docstring."""
+def _digest_of(file: Path, written: int) -> str:
     text = file.read_bytes()
     try:
-        tree = ast.parse(text)
+        tree = ast.parse(text) if file.suffix == ".py" else None
     except SyntaxError:  # somebody is in the middle of an edit
+        tree = None
+    if tree is None:
         return hashlib.sha256(text).hexdigest()[:16]
+    described = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body[0] = ast.Pass()
+        if isinstance(node, described) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 

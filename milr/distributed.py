@@ -37,8 +37,11 @@ def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-t
     Raises ValueError for a device that this machine lacks or a setting not named above.
     """
     kind, _, index = device.partition(":")
-    if kind not in ("auto", *devices()) or (index and not index.isdecimal()):
+    if kind not in ("auto", *devices()):
         raise ValueError(f"device is {device!r}; this machine offers auto, {', '.join(devices())}")
+    # PyTorch itself calls the only one of a kind "mps:0", or "cpu:0".
+    if index and not (index.isdecimal() if kind == "cuda" else kind != "auto" and index == "0"):
+        raise ValueError(f"device is {device!r}; a number goes with cuda alone, as in cuda:1")
     if processes < 1:
         raise ValueError(f"processes is {processes}; give 1 or more")
     if precision not in PRECISIONS:
@@ -47,7 +50,7 @@ def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-t
         return Fabric(accelerator=kind, precision=precision)
     if processes == 1:
         # Launching one process would do nothing but change the number of threads.
-        one = [int(index)] if index and kind != "cpu" else 1
+        one = [int(index)] if index and kind == "cuda" else 1
         return Fabric(accelerator=kind, devices=one, precision=precision)
     fabric = Fabric(accelerator=kind, devices=processes, strategy="ddp", precision=precision)
     fabric.launch()

@@ -26,19 +26,29 @@ LARGEST = 2 * 10**7  # scores that a full enumeration may hold
 
 
 def entropy(p: np.ndarray) -> float:
-    """H in nats of all variables of `p` together."""
+    """H in nats of all variables of `p` together.
+
+    p: probabilities, (X_1, ..., X_N, Z) or any other variables, one an axis.
+    """
     return float(entr(p).sum())
 
 
 def information(joint: np.ndarray, a, b, given=()) -> float:
-    """I(A; B | C) in nats; a, b, given: the axes of `joint` that make up A, B and C."""
+    """I(A; B | C) in nats; a, b, given: the axes of `joint` that make up A, B and C.
+
+    joint: (X_1, ..., X_N, Z), or any variables, one an axis; each of the others is an axis or a
+    tuple of them.
+    """
     a, b, c = map(_axes, (a, b, given))
     parts = ((*a, *c), (*b, *c), (*a, *b, *c), c)
     return _inclusion(entropy(marginal(joint, part)) for part in parts)
 
 
 def total_correlation(joint: np.ndarray, axes: Sequence[int], given=()) -> float:
-    """TC(X_1, ..., X_n | C) in nats: the sum of the single entropies less the joint one."""
+    """TC(X_1, ..., X_n | C) in nats: the sum of the single entropies less the joint one.
+
+    joint, given: as for `information`; axes: of the variables X_1 to X_n.
+    """
     c = _axes(given)
     single = sum(entropy(marginal(joint, (axis, *c))) for axis in axes)
     whole = entropy(marginal(joint, (*axes, *c)))
@@ -46,7 +56,10 @@ def total_correlation(joint: np.ndarray, axes: Sequence[int], given=()) -> float
 
 
 def marginal(joint: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-    """The distribution of some variables, in the order that they have in `joint`."""
+    """The distribution of some variables, in the order that they have in `joint`.
+
+    axes: those of `joint` (X_1, ..., X_N, Z) that stay, in any order.
+    """
     return joint.sum(tuple(set(range(joint.ndim)) - set(axes)))
 
 
@@ -68,7 +81,10 @@ def best_critics(joint: np.ndarray) -> list[np.ndarray]:
 
 
 def mean_divergence(weights: np.ndarray, rows: np.ndarray, q: np.ndarray) -> float:
-    """sum_x weights[x] KL(rows[x] || q) in nats: right side of equation 8. rows: (X, Z)."""
+    """sum_x weights[x] KL(rows[x] || q) in nats: right side of equation 8.
+
+    weights: (X,); rows: (X, Z); q: (Z,).
+    """
     return float(weights @ rel_entr(rows, q).sum(1))
 
 
@@ -86,7 +102,10 @@ def erasure_channel(loss: float, symbols: int = 2) -> np.ndarray:
 
 
 def function_channel(values: np.ndarray) -> np.ndarray:
-    """A function as a channel: symbol s becomes `values[s]`; equal values are one output."""
+    """A function as a channel: symbol s becomes `values[s]`; equal values are one output.
+
+    values: (symbols,). Returns (symbols, distinct values), the outputs in the order of the values.
+    """
     distinct, place = np.unique(values, return_inverse=True)
     return np.eye(len(distinct))[place]
 
@@ -97,7 +116,10 @@ def through(joint: np.ndarray, axis: int, channel: np.ndarray) -> np.ndarray:
 
 
 def observed(prior: np.ndarray, channels: Sequence[np.ndarray]) -> np.ndarray:
-    """`joint[x_1, ..., x_N, z]` of locations that see z independently, each by its channel."""
+    """`joint[x_1, ..., x_N, z]` of locations that see z independently, each by its channel.
+
+    prior: (Z,), of z; channels: for each location p(x_n | z), (Z, X_n).
+    """
     joint = prior
     for channel in reversed(channels):
         joint = channel.T.reshape(channel.shape[1], *(1,) * (joint.ndim - 1), -1) * joint
@@ -105,7 +127,10 @@ def observed(prior: np.ndarray, channels: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def toy_systems() -> dict[str, np.ndarray]:
-    """Small systems `joint[x_1, x_2, z]` in which local and joint information differ."""
+    """Small systems `joint[x_1, x_2, z]` in which local and joint information differ.
+
+    Name -> (2, 2, Z), for bits x_1 and x_2 and a z that they determine.
+    """
     a, b = np.indices((2, 2))
     rules = {"both bits": 2 * a + b, "XOR": a ^ b, "AND": a & b, "sum": a + b}
     systems = {}
@@ -117,21 +142,30 @@ def toy_systems() -> dict[str, np.ndarray]:
 
 
 def gaussian_sum(inputs: int = 2) -> np.ndarray:
-    """Covariance of (x_1, ..., x_n, z), z the sum of standard normal inputs and as much noise."""
+    """Covariance of (x_1, ..., x_n, z), z the sum of standard normal inputs and as much noise.
+
+    (inputs + 1, inputs + 1); the noise of z is standard normal as each of the inputs is.
+    """
     mixing = np.eye(inputs + 1)
     mixing[-1] = 1
     return mixing @ mixing.T
 
 
 def gaussian_information(covariance: np.ndarray, a, b, given=()) -> float:
-    """I(A; B | C) in nats of jointly normal variables; a, b, given: their places."""
+    """I(A; B | C) in nats of jointly normal variables; a, b, given: their places.
+
+    covariance: (n, n), of all variables; a place, or a tuple of them, is a row of it.
+    """
     a, b, c = map(_axes, (a, b, given))
     parts = ((*a, *c), (*b, *c), (*a, *b, *c), c)
     return _inclusion(_log_det(covariance, part) / 2 for part in parts)
 
 
 def gaussian_total_correlation(covariance: np.ndarray, axes: Sequence[int], given=()) -> float:
-    """TC(X_1, ..., X_n | C) in nats of jointly normal variables."""
+    """TC(X_1, ..., X_n | C) in nats of jointly normal variables.
+
+    covariance, given: as for `gaussian_information`; axes: the places of X_1 to X_n.
+    """
     c = _axes(given)
     single = sum(_log_det(covariance, (axis, *c)) for axis in axes)
     whole = _log_det(covariance, (*axes, *c)) + (len(axes) - 1) * _log_det(covariance, c)
@@ -139,7 +173,10 @@ def gaussian_total_correlation(covariance: np.ndarray, axes: Sequence[int], give
 
 
 def gaussian_divergence(mean, std, other_mean, other_std):
-    """KL(N(mean, std^2) || N(other_mean, other_std^2)) in nats, element by element."""
+    """KL(N(mean, std^2) || N(other_mean, other_std^2)) in nats, element by element.
+
+    All are numbers or arrays that broadcast to one shape, which the result has.
+    """
     ratio, shift = (std / other_std) ** 2, (mean - other_mean) / other_std
     return (ratio + shift**2 - 1 - np.log(ratio)) / 2
 
@@ -153,7 +190,10 @@ def capacity(r, keep):
 
 
 def mixture_information(joint: np.ndarray, means, deviations, points: int = 40001) -> float:
-    """I(x'; z) in nats for x' ~ N(means[c], deviations[c]^2) and `joint[c, z]`, by quadrature."""
+    """I(x'; z) in nats for x' ~ N(means[c], deviations[c]^2) and `joint[c, z]`, by quadrature.
+
+    joint: (C, Z); means, deviations: (C,). points: of the grid.
+    """
     means, deviations = np.asarray(means, float), np.asarray(deviations, float)
     low, high = (means - 12 * deviations).min(), (means + 12 * deviations).max()
     grid = np.linspace(low, high, points)[:, None]
@@ -192,7 +232,8 @@ def enumerate_batches(
     """A form's expectation for each location, summed over every batch of k samples there is.
 
     joint: (X_1, ..., X_N, Z); critics: for each location a table f of shape (X_n, Z).
-    Returns (N,) in nats. Raises ValueError where there are too many batches to go through.
+    Returns (N,) in nats. Raises ValueError where there are too many batches to go through, and for
+    a form that is not one of FORMS.
     """
     support = np.argwhere(joint > 0)
     samples, n = len(support), joint.ndim - 1
@@ -215,8 +256,9 @@ def expectation(
 ) -> np.ndarray:
     """What `enumerate_batches` gives, for any k: by one integral for each own feature and z.
 
-    Raises ValueError for a form that is not one of FORMS. Entries are inf where the denominator
-    can be 0.
+    joint: (X_1, ..., X_N, Z); critics: for each location a table f of shape (X_n, Z). Returns (N,)
+    in nats. Raises ValueError for a form that is not one of FORMS. Entries are inf where the
+    denominator can be 0.
     """
     x = np.argwhere(marginal(joint, range(joint.ndim - 1)) > 0)  # (S, N)
     p = joint[tuple(x.T)]  # (S, Z)
@@ -236,7 +278,8 @@ def mean_log_sum(own, values, probabilities, k: int):
 
     log y is the integral over t > 0 of (exp -t - exp -ty) / t, and the mean of exp -ty is a product
     of k - 1 equal factors (see the chapter). In log t the trapezoidal rule is exact to rounding.
-    own: (A,) or a number, at least 0; values at least 0. Returns the same shape as own.
+    own: (A,) or a number, at least 0; values: (V,), at least 0; probabilities: (V,). Returns the
+    same shape as own; -inf where all can be 0.
     """
     values, place = np.unique(values, return_inverse=True)
     probabilities = np.bincount(place, probabilities)

@@ -218,7 +218,10 @@ class MILR:
         draws: int = 4,
         learning_rate: float = 0.3,
     ) -> Tensor:
-        """The mask that `refine` reads behind, (B, N, C), on the CPU; arguments as there."""
+        """The mask that `refine` reads behind, (B, N, C), on the CPU; arguments as there.
+
+        Raises as `refine` does.
+        """
         inserted = self._fitted()
         doors.objective(objective)
         doors.whole(1, draws=draws)
@@ -234,10 +237,10 @@ class MILR:
             return keep.cpu()
 
     def through(self, images: Tensor, draw: int = 0, batch_size: int = 64) -> Tensor:
-        """The model's outputs for images when only what the bottleneck passes goes on.
+        """The model's outputs (B, ...), on the CPU, when only what the bottleneck passes goes on.
 
-        draw: which draw of the noise. Raises as `explain` does, and ValueError for a model whose
-        output is no tensor.
+        images: (B, ...); draw: which draw of the noise. Raises as `explain` does, and ValueError
+        for a model whose output is no tensor.
         """
         inserted = self._fitted()
         doors.whole(1, batch_size=batch_size)
@@ -256,7 +259,10 @@ class MILR:
         return torch.cat(outputs)
 
     def keep(self, images: Tensor, batch_size: int = 64) -> Tensor:
-        """The share of each channel that the bottleneck keeps, (B, N, C), on the CPU."""
+        """The share of each channel that the bottleneck keeps, (B, N, C), on the CPU.
+
+        Raises as `explain` does.
+        """
         inserted = self._fitted()
         doors.whole(1, batch_size=batch_size)
         doors.images(images)
@@ -278,7 +284,7 @@ class MILR:
         """Take up what `save` wrote, with its beta and its seed, for the same model and layers.
 
         Raises ValueError if the file is of other layers or settings, of a model with other weights,
-        or not one that `save` wrote.
+        or not one that `save` wrote, and OSError if it can't be read.
         """
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
@@ -297,7 +303,10 @@ class MILR:
         return self
 
     def state(self) -> dict:
-        """What was learned, as tensors (on the CPU), numbers and strings alone."""
+        """What was learned, as tensors (on the CPU), numbers and strings alone.
+
+        Raises NotFitted before `fit`.
+        """
         inserted = self._fitted()
         return {
             "made with": self._signature(),
@@ -351,7 +360,12 @@ class MILR:
         return made
 
     def features(self, images: Tensor) -> Features:
-        """One clean pass. Raises ValueError for no images, or features that are not finite."""
+        """One clean pass of images (B, ...).
+
+        Raises ValueError for no images, for features that are not finite or not as many as the
+        images, for local ones that are neither maps nor tokens, and for evidence that can't be
+        brought to their locations; RuntimeError as `milr.taps.read`.
+        """
         doors.images(images)
         names = (self.local, self.representation, *self.evidence)
         with taps.read(self.model, names) as outputs, torch.no_grad(), doors.noted(images):
@@ -380,7 +394,7 @@ class MILR:
         return inserted.keep(features.evidence)
 
     def run_with(self, images: Tensor, local: Tensor) -> Tensor:
-        """The model's outputs with its local features replaced by (B, N, C)."""
+        """The model's outputs for images (B, ...) with its local features replaced by (B, N, C)."""
 
         def instead(output: Tensor) -> Tensor:
             # A copy: what later layers do in place must not reach `local`.
@@ -444,7 +458,10 @@ class MILR:
 
     @contextmanager
     def frozen_model(self):
-        """The model on the working device, without gradients; afterwards as it was."""
+        """The model on the working device, without gradients; afterwards as it was.
+
+        A context that gives the device. Raises ValueError as `milr.taps.frozen`.
+        """
         device = torch.device(self.device) if self.device else taps.device_of(self.model)
         moving = self._weights.moving(self.model) if self._weights else nullcontext()
         with moving, taps.frozen(self.model, device):
@@ -484,7 +501,10 @@ def _check_locations(features: Features, inserted: Inserted) -> None:
 
 
 def draw_noise(shape, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Standard normal numbers, the same on every kind of device (they are drawn on the CPU)."""
+    """Standard normal numbers of this shape, the same on every kind of device.
+
+    They are drawn on the CPU, and brought to the device.
+    """
     # float32 also where that is not torch's default.
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32).to(device)
 

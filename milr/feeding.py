@@ -55,7 +55,11 @@ def others_than(wanted: Sequence[Tensor], loss: Tensor) -> list[Tensor]:
 
 
 def images_of(batch, device) -> Tensor:
-    """The images of what `MILR.fit` is fed with."""
+    """The images (B, ...) of what `MILR.fit` is fed with, on the device.
+
+    batch: a tensor of them, a tuple or list whose first item they are, or a mapping with "images".
+    Raises ValueError for anything else.
+    """
     if isinstance(batch, Mapping):
         if "images" not in batch:
             raise ValueError(

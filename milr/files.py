@@ -46,7 +46,10 @@ def replace_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def hold(path: Path, waiting: str) -> Iterator[None]:
-    """Hold the lock that this file stands for; say `waiting` if another process has it."""
+    """Hold the lock that this file stands for; say `waiting` if another process has it.
+
+    Raises OSError where the file can't be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         # The kernel lets go of it when its holder dies, however it dies.

@@ -1,5 +1,11 @@
 """How the inserted modules learn: moments, then the mask, then a critic for each information.
 
+Equation 10 of the paper in two parts, since x and the clean z of its InfoNCE do not depend on the
+mask. First the mask minimises the model's own loss plus beta times the capacity: equation 7 with
+its sign turned, with the bound of a known channel (`bottleneck.capacity`) for that of equation 8,
+and the mean over elements for the sum over locations. Then each critic maximises its own bound
+(`infonce`), on x for the total (section 3.4.1) and on x' for the decision (section 3.4.3).
+
 The loops run on Lightning Fabric. With several processes each gets its own share of every batch;
 moments, InfoNCE's negatives and the bank are gathered, so that the result is that of one process
 with the whole batch.

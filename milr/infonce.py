@@ -27,7 +27,8 @@ def pointwise(scores: Tensor) -> Tensor:
     of the mean of `exp f(x_n^m, z^j)` over the K samples m, the own one included. Each entry is at
     most log K and may be negative; adding any function of z alone to the critic changes nothing.
     The mean over samples is a lower bound on I(x_n; z) for every location n (in expectation, and
-    for a critic that has not seen the samples).
+    for a critic that has not seen the samples). Raises ValueError for another shape, or fewer than
+    two samples.
     """
     k = _check_scores(scores)
     own = torch.diagonal(scores, dim1=0, dim2=2)
@@ -42,6 +43,7 @@ def lower_bound(scores: Tensor, form: str = "location") -> Tensor:
     I(x_n; z)). "paper": equation 3, all N K local features stand in the denominator; never above
     "location". "pooled": the other samples' locations together, as in Deep InfoMax, with weight 1/K
     for the sample's own local feature, which keeps it a bound.
+    Raises ValueError for another form, another shape, or fewer than two samples.
     """
     k = _check_scores(scores)
     n = scores.shape[1]
@@ -57,7 +59,7 @@ def lower_bound(scores: Tensor, form: str = "location") -> Tensor:
 
 
 class SeparableCritic(nn.Module):
-    """f(x, z) = g(x) . h(z) / sqrt(width), with one or two layers on each side.
+    """f(x, z) = g(x) . h(z) / sqrt(width), with one or two layers on each side (section 3.4.1).
 
     local, representation: number of channels of x and of z. hidden: None for linear maps, else the
     width of the hidden layer of both.
@@ -88,7 +90,10 @@ class SeparableCritic(nn.Module):
 
 
 class ConcatenatedCritic(nn.Module):
-    """f(x, z) = w . relu(A x + B z), a two-layer network on the pair: costlier, more flexible."""
+    """f(x, z) = w . relu(A x + B z), a two-layer network on the pair: costlier, more flexible.
+
+    local, representation: number of channels of x and of z; hidden: width of the first layer.
+    """
 
     def __init__(self, local: int, representation: int, hidden: int = 64):
         super().__init__()
@@ -125,7 +130,12 @@ CRITICS = {
 
 
 def make_critic(kind: str, local: int, representation: int, width: int = 64) -> nn.Module:
-    """A critic by name: "linear", "two-layer" (both separable) or "concatenated"."""
+    """A critic by name: "linear", "two-layer" (both separable) or "concatenated".
+
+    local, representation: number of channels of x and of z. width: of what the two sides are
+    embedded in; the hidden layers of "two-layer" have twice that. Raises ValueError for another
+    name.
+    """
     if kind not in CRITICS:
         raise ValueError(f"critic is {kind!r}; it must be one of {', '.join(CRITICS)}")
     return CRITICS[kind](local, representation, width)
@@ -137,7 +147,8 @@ def critic_bound(critic: nn.Module, u: Tensor, v: Tensor, form: str = "location"
     u, v: what `critic.embed` made of K samples, (K, N, width) and (K, width); gradients flow to
     both and to the critic. A separable critic in the "location" form costs its three matrix
     products and little else; elsewhere blocks of locations are scored again on the way back.
-    Raises ValueError for fewer than two samples, which leave no negatives.
+    Raises ValueError for fewer than two samples, which leave no negatives, for u and v of different
+    numbers, and for another form.
     """
     if len(u) < 2 or len(u) != len(v):
         raise ValueError(

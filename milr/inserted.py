@@ -1,4 +1,8 @@
-"""What is inserted beside a model: the mask, the two critics, and the numbers they stand on."""
+"""What is inserted beside a model: the mask, the two critics, and the numbers they stand on.
+
+Figure 1 and section 3.4 of the paper. The mask is that of section 3.4.2, which may see several
+layers (item 6 of the patent text); what it closes is replaced by noise (item 4) and not by 0.
+"""
 
 from collections.abc import Sequence
 
@@ -26,6 +30,7 @@ class Inserted(nn.Module):
     features of samples kept as negatives; `total_seen` and `decision_seen`, (members, samples,
     width), their embedded representations; `total_normaliser` and `decision_normaliser`, (members,
     N, samples), what `readings.log_normaliser` says of both.
+    Raises ValueError for another kind of critic.
     """
 
     def __init__(
@@ -55,7 +60,11 @@ class Inserted(nn.Module):
         self.float()  # also where that is not torch's default
 
     def keep(self, evidence: Sequence[Tensor]) -> Tensor:
-        """Share of each channel that the bottleneck keeps, (B, N, C), from the layers' outputs."""
+        """Share of each channel that the bottleneck keeps, (B, N, C), from the layers' outputs.
+
+        evidence: an output for each layer, maps (B, C', h, w) or tokens (B, N, C'). This is the
+        paper's alpha (section 3.4.2).
+        """
         return self.mask(self.standard_evidence(evidence), self.locations)
 
     def standard_evidence(self, evidence: Sequence[Tensor]) -> list[Tensor]:
@@ -94,7 +103,12 @@ def _critics(kind: str, channels: int, width: int, members: int) -> nn.ModuleLis
 
 
 def from_state(state: dict[str, Tensor], locations: Sequence[int], critic: str) -> Inserted:
-    """The module whose `state_dict` this is."""
+    """The module whose `state_dict` this is, in evaluation mode and without gradients.
+
+    locations: (H, W), or (N,) for tokens; critic: kind of its critics. All else, the number of
+    critics included, is read from the shapes in the state, which are those of `Inserted`. Raises
+    ValueError for an unknown kind, and RuntimeError for one that the state is not of.
+    """
     names = [key.removesuffix(" mean") for key in state if key.endswith(" mean")]
     moments = {name: (state[f"{name} mean"], state[f"{name} std"]) for name in names}
     members = len(state["total_bank"])

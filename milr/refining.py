@@ -1,7 +1,9 @@
 """A mask for these very samples: a few steps of their own, from the one that was inferred.
 
 The inference network sees the images alone. Where the labels or the episode are known, the mask can
-be fitted to them, as the Per-Sample bottleneck does, from a start that has seen the image.
+be fitted to them, as the Per-Sample bottleneck does (Schulz et al., Restricting the Flow, 2020),
+from a start that has seen the image. The objective is that of `fitting`: equation 7 of the paper
+with the capacity as the price.
 """
 
 from collections.abc import Callable
@@ -28,8 +30,11 @@ def refined_keep(
 ) -> Tensor:
     """The share kept, (B, N, C), after so many steps on the objective of this batch plus its price.
 
-    explainer: a fitted `MILR` whose model is frozen; features: of the images. Each step averages
-    the objective over `draws` of the noise.
+    explainer: a fitted `MILR` whose model is frozen; inserted: its modules; features: of the
+    images (B, ...), as `MILR.features` gives them; batch: what the objective is called with. Each
+    step averages the objective over `draws` of the noise, and adds the explainer's beta times the
+    mean capacity per element, in nats. Raises ValueError for an objective without a gradient, and
+    for features of other locations than at `fit`.
     """
     keep = explainer.keep_of(features, inserted)
     logits = keep.logit().clamp(-FARTHEST, FARTHEST).requires_grad_()

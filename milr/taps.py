@@ -43,6 +43,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 def read(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Within it, running the model once fills the yielded dict with the layers' outputs.
 
+    Layer -> its output in the shape that it has: maps (B, C, H, W), tokens (B, N, C) or any other.
     They are copies: what later layers do in place (`nn.ReLU(inplace=True)`, `x += ...`) does not
     change them. Clear the dict before the next run. Raises ValueError for an unknown layer,
     RuntimeError for a layer that runs a second time or gives something else than a tensor, and, at
@@ -73,7 +74,11 @@ def read(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def replace(model: nn.Module, name: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Within it, the layer's output is `function(output)` for all that comes after it."""
+    """Within it, the layer's output is `function(output)` for all that comes after it.
+
+    Raises ValueError for an unknown layer, and RuntimeError when the layer gives something else
+    than a tensor.
+    """
 
     def hook(module, inputs, output):
         return function(_tensor(output, name))
@@ -226,7 +231,10 @@ def _output(model: nn.Module, layer: str, images: Tensor) -> Tensor:
 
 
 def as_locations(features: Tensor, name: str) -> Tensor:
-    """Feature maps (B, C, H, W) or tokens (B, N, C) as locations (B, N, C)."""
+    """Feature maps (B, C, H, W) or tokens (B, N, C) as locations (B, N, C), N = H W for maps.
+
+    name: of their layer, for the message. Raises ValueError for another shape.
+    """
     if features.dim() == 4:
         return features.flatten(2).transpose(1, 2)
     if features.dim() == 3:
@@ -238,7 +246,7 @@ def as_locations(features: Tensor, name: str) -> Tensor:
 
 
 def as_features(locations: Tensor, like: Tensor) -> Tensor:
-    """Locations (B, N, C) back in the shape of `like`."""
+    """Locations (B, N, C) back in the shape of `like`, maps (B, C, H, W) or tokens (B, N, C)."""
     if like.dim() == 4:
         return locations.transpose(1, 2).reshape(like.shape)
     return locations

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +33,8 @@ class Maker:
         return self.value
 
 
-def process(code, tmp_path, **keywords):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MILR_CACHE": str(tmp_path / "cache")}
+def process(code, tmp_path, path=ROOT, **keywords):
+    environment = {**os.environ, "PYTHONPATH": str(path), "MILR_CACHE": str(tmp_path / "cache")}
     code = "import os, signal, time, torch\nfrom milr import cache\n" + textwrap.dedent(code)
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -77,7 +78,7 @@ def test_a_changed_source_misses_and_is_named(tmp_path, capsys):
         source.write_text(text)
         cache.cached("thing", {}, make, sources=[source])
     assert make.calls == 2
-    assert "sources.method.py" in capsys.readouterr().err
+    assert f"sources.{source}" in capsys.readouterr().err
 
 
 def test_comments_and_docstrings_of_a_source_do_not_count(tmp_path):
@@ -88,10 +89,86 @@ def test_comments_and_docstrings_of_a_source_do_not_count(tmp_path):
         source.write_text(said.format(words, value))
         cache.cached("thing", {}, make, sources=[source])
         assert make.calls == calls
+    source.write_text('def f(x):\n    return "a"\n')
+    cache.cached("thing", {}, make, sources=[source])
+    assert make.calls == 3, "without any is the same as with some"
     # In the middle of an edit: another text, and no reason to stop.
     source.write_text("def f(x:\n")
     cache.cached("thing", {}, make, sources=[source])
     assert make.calls == 4
+
+
+def test_only_docstrings_of_python_are_left_out(tmp_path):
+    digests = set()
+    for name, text in (
+        ("a.py", "def f(): ...\n"), ("a.py", "def f(): 1\n"), ("a.py", "def f(): 2\n"),
+        ("notes.txt", "a = 1  # one\n"), ("notes.txt", "a = 1  # two\n"),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, ns=(0, len(digests)))
+        digests.add(cache.code_digest(tmp_path / name))
+    assert len(digests) == 5
+
+
+def test_two_sources_of_one_name_outside_the_checkout_both_count(tmp_path):
+    make = Maker()
+    both = [tmp_path / folder / "method.py" for folder in ("one", "other")]
+    for source in both:
+        source.parent.mkdir()
+        source.write_text("a = 1\n")
+    for changed in (None, *both):
+        if changed:
+            changed.write_text("a = 2\n")
+        cache.cached("thing", {}, make, sources=both)
+    assert make.calls == 3
+
+
+def test_a_checkout_that_is_reached_by_a_link_is_watched_all_the_same(tmp_path):
+    shutil.copytree(ROOT / "milr", tmp_path / "real" / "milr")
+    (tmp_path / "link").symlink_to("real")
+    code = """
+        import milr
+        source = cache._files(["milr/maps.py"])[0]
+        os.utime(source, (0, 0))
+        cache.cached("thing", {}, lambda: torch.ones(1), sources=[source])
+        print(milr.__file__)
+    """
+    reached = process(code, tmp_path, path=tmp_path / "link", cwd=tmp_path)
+    out, err = reached.communicate(timeout=60)
+    assert out.strip() == str(tmp_path / "link" / "milr" / "__init__.py"), err
+    assert "maps.py was changed after this began" in err
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
+def test_an_entry_that_cannot_be_read_now_stays_where_it_is(folder, monkeypatch, capsys, number):
+    make = Maker()
+    cache.cached("thing", {}, make)
+    entry = cache.locate("thing", {})
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_sha256", refuse)
+        assert cache.read(entry) is None
+    said = capsys.readouterr().err
+    assert f"cannot be read now ([Errno {number}]" in said and "damaged" not in said
+    cache.cached("thing", {}, make)
+    assert make.calls == 1 and not list(folder.glob("*.damaged"))
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "checkpoint.pt"
+    cache.write_checkpoint(path, {"step": 2})
+
+    def refuse(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_bytes", refuse)
+        assert cache.read_checkpoint(path) is None
+    assert "cannot be read now" in capsys.readouterr().err
+    assert cache.read_checkpoint(path) == {"step": 2}
 
 
 def test_what_other_code_made_than_the_key_says_is_not_kept(capsys):
@@ -188,9 +265,14 @@ def test_a_configuration_that_is_not_plain_is_refused():
         cache.cached("thing", {"model": object()}, Maker())
 
 
-def test_a_result_that_could_not_be_read_back_is_refused_and_not_kept(folder):
-    with pytest.raises(TypeError, match="can be kept"):
-        cache.cached("thing", {}, Maker({"entry": cache.Entry("a", {}, "b")}))
+@pytest.mark.parametrize(
+    "strange",
+    [cache.Entry("a", {}, "b"), lambda: 1, (i for i in "a"), type("Local", (), {})()],
+    ids=["what is not read back", "a function", "a generator", "of a class that is nowhere"],
+)
+def test_a_result_that_could_not_be_read_back_is_refused_and_not_kept(folder, strange):
+    with pytest.raises(TypeError, match="can be kept, not dict with something else in it"):
+        cache.cached("thing", {}, Maker({"entry": strange}))
     assert not list(folder.glob("*.pt")) and not list(folder.glob("*.json"))
 
 

@@ -146,10 +146,21 @@ def test_one_of_several_accelerators_is_the_one_that_was_named(monkeypatch):
     assert asked["devices"] == 1
 
 
+def test_the_only_device_of_a_kind_may_have_the_number_that_pytorch_gives_it(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(distributed, "devices", lambda: ("cpu", "mps"))
+    monkeypatch.setattr(distributed, "Fabric", lambda **given: asked.update(given))
+    for device in ("cpu:0", "mps:0"):
+        distributed.make_fabric(device)
+        assert asked["accelerator"] == device[:3] and asked["devices"] == 1
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"device": "abacus"}, "abacus.*auto, cpu"),
+        ({"device": "auto:1"}, "'auto:1'; a number goes with cuda alone"),
+        ({"device": "cpu:3"}, "'cpu:3'; a number goes with cuda alone"),
         ({"device": "cpu", "processes": 0}, "processes is 0"),
         ({"device": "cpu", "precision": "half"}, "half.*bf16-mixed"),
     ],

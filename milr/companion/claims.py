@@ -66,6 +66,7 @@ class Rule:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The results that it asks for, one or two."""
         return (self.key, self.other) if self.other else (self.key,)
 
 

@@ -1,6 +1,7 @@
 """Figure 1 of the paper redrawn: how data flow through a model with the MI-LR module in it."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -10,6 +11,7 @@ from milr.companion.figures import STYLE
 WIDTH, HEIGHT = 5.0, 7.35  # inches, upright, so that the letters stay readable on a phone
 FROZEN, LEARNED, MAP = "#E3E9F0", "#FBDFB5", "#CDEBDD"
 INK, QUIET = "#1F2328", "#57606A"
+BRIDGE = 0.09  # inches, radius
 
 # name: (x of the middle, y of the middle, width, height, text, ground), in inches, y downwards
 BOXES = {
@@ -39,7 +41,7 @@ ARROWS = [
     ((2.01, 0.85), (2.75, 0.85), "$x$"),
     ((3.75, 0.85), (4.4, 0.85), ""),
     ((1.95, 1.4), (1.95, 2.375), ""),
-    ((3.7, 1.75), (3.7, 2.375), ""),
+    ((3.7, 1.9), (3.7, 2.375), ""),
     ((2.075, 2.65), (2.65, 2.65), "$\\lambda$"),
     ((3.7, 2.925), (3.7, 3.5), ""),
     ((2.65, 3.75), (2.075, 3.75), "$z'$"),
@@ -111,11 +113,20 @@ def _arrow(axes: Axes, start, end, carried: str, **style) -> None:
 
 
 def _taps(axes: Axes) -> None:
-    """What leaves the first pass: every layer's features to the left, x to the noise channel."""
+    """What leaves the first pass: every layer's features to the left, x to the noise channel.
+
+    A dot where a wire branches off.
+    """
     plain = {"color": INK, "linewidth": 1.1, "solid_capstyle": "butt", "solid_joinstyle": "miter"}
+    plain["snap"] = False  # as arrows are drawn, so that a wire and its arrow are one line
     axes.plot([1.6, 1.6, 1.95], [1.1, 1.4, 1.4], **plain)
     axes.plot([3.25, 3.25, 1.95], [1.1, 1.4, 1.4], **plain)
-    axes.plot([2.38, 2.38, 3.7, 3.7], [0.85, 1.75, 1.75, 1.8], **plain)
+    # The two do not meet where they cross: x goes over the other in a half circle.
+    turn = np.linspace(-np.pi / 2, np.pi / 2, 30)
+    over = 2.38 + BRIDGE * np.cos(turn), 1.4 + BRIDGE * np.sin(turn)
+    across = [2.38, *over[0], 2.38, 3.7, 3.7], [0.85, *over[1], 1.75, 1.75, 1.9]
+    axes.plot(*across, **plain)
+    axes.plot([2.38, 1.95], [0.85, 1.4], "o", color=INK, markersize=4)
 
 
 def _training(axes: Axes) -> None:

@@ -26,7 +26,8 @@ from milr.paths import ROOT, build_root
 STYLE = Path(__file__).with_name("milr.mplstyle")
 DOTS_PER_INCH = 200
 PAGE_PIXELS_PER_INCH = 100  # a figure 7 inches wide is shown 700 pixels wide, at twice the dots
-PHONE_PIXELS = 520  # wider pictures scroll sideways on a phone, narrower ones shrink to fit
+PHONE_PIXELS = 520  # on a phone wider pictures keep their size, narrower ones shrink a little
+DIGITS = 12  # of a digest, on the page; the file beside the picture has all of them
 
 
 def save(
@@ -42,7 +43,7 @@ def save(
 
     `alt` says in a sentence or two what a reader who cannot see the picture should know;
     `data` holds the plotted arrays by name; `caption` (MyST Markdown) stands under the figure on
-    the page; `data_digest` is the digest of the image set that was used. The picture shows when
+    the page; `data_digest` is the digest of the data that were used. The picture shows when
     it is the last expression of its cell, one figure to a cell; the figure itself is closed.
 
     Raises ValueError for a name that is no file name, an alt text too short to tell anything,
@@ -126,9 +127,12 @@ def _saved(output: dict) -> dict | None:
 
 def _caption(shown: dict) -> str:
     """The caption, then a line of its own (the legend, for docutils) about the origin."""
-    parts = [shown["dataset"], f"profile {shown['profile']}", f"seed {shown['seed']}"]
+    parts = [f"notebook {shown['notebook']}", shown["dataset"]]
+    parts += [f"profile {shown['profile']}", f"seed {shown['seed']}"]
     if shown["commit"]:
         parts.append(f"commit {shown['commit']}")
+    if shown["data_digest"]:  # a figure of formulas has no data
+        parts.append(f"data {shown['data_digest'].removeprefix('sha256:')[:DIGITS]}")
     parts.append(f"{{download}}`the numbers <figures/{shown['name']}.npz>`")
     origin = f"{{.provenance}}\n{' · '.join(parts)}"
     return f"{shown['caption'] or shown['name']}\n\n{origin}"

@@ -141,6 +141,7 @@ def _git(root: Path, *words: str) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
+    """The command line; returns its exit status, 1 if the numbers are not to be kept."""
     parser = argparse.ArgumentParser(prog="python -m milr.companion.full", description=__doc__)
     add_arguments(parser)
     parser.add_argument("--only", nargs="*", default=[], help="names of chapters; default: all")

@@ -2,12 +2,14 @@
 
 Images are uint8 of shape (..., 3, H, W), maps float of shape (..., h, w) in bits per location and
 of any resolution: they are enlarged to the image. Nonnegative maps get a sequential colour scale
-from 0, maps with negative values a diverging one centred at 0; all maps of a figure (of a row, in
-`map_rows`) share one scale, so that their colours can be compared.
+from 0, maps with negative values a diverging one centred at 0. All maps of a figure share one
+scale, so that their colours can be compared (but see `map_rows`); figures share one if each is
+given it as `scale`.
 """
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -29,7 +31,6 @@ __all__ = [
     "originals",
     "overlay",
     "overlays",
-    "part_masks",
 ]
 
 UNITS = "bits per location"
@@ -43,15 +44,17 @@ def originals(images: np.ndarray) -> Figure:
     return _episode_grid(_channels_last(images))
 
 
-def heat_maps(maps: np.ndarray, units: str = UNITS) -> Figure:
+def heat_maps(maps: np.ndarray, units: str = UNITS, scale: ScalarMappable | None = None) -> Figure:
     """Heat maps as in the paper's figure 3: `maps` (episodes, ways, 2, h, w)."""
-    scale = colour_scale(maps)
+    scale = scale or colour_scale(maps)
     return _episode_grid(scale.to_rgba(np.asarray(maps))[..., :3], scale, units)
 
 
-def overlays(images: np.ndarray, maps: np.ndarray, units: str = UNITS) -> Figure:
+def overlays(
+    images: np.ndarray, maps: np.ndarray, units: str = UNITS, scale: ScalarMappable | None = None
+) -> Figure:
     """Maps over their images as in the paper's figures 4 to 6; shapes as above."""
-    scale = colour_scale(maps)
+    scale = scale or colour_scale(maps)
     images = np.asarray(images)
     blended = np.empty((*images.shape[:3], *images.shape[-2:], 3))
     for place in np.ndindex(images.shape[:3]):
@@ -72,29 +75,49 @@ def overlay(image: np.ndarray, values: np.ndarray, scale: ScalarMappable) -> np.
 
 
 def colour_scale(maps: np.ndarray) -> ScalarMappable:
-    """The scale shared by `maps`: sequential from 0, or diverging around 0 if some are negative."""
+    """The scale shared by `maps`: sequential from 0, or diverging around 0 if some are negative.
+
+    maps: of any shape, (n, h, w) say. Its bar has pointed ends, since the largest values lie beyond
+    them (see `BRIGHTEST`).
+    """
     maps = np.asarray(maps)
     end = float(np.quantile(np.abs(maps), BRIGHTEST)) or 1.0
-    if maps.min() < 0:
-        return ScalarMappable(Normalize(-end, end), "RdBu_r")
-    return ScalarMappable(Normalize(0, end), "inferno")
+    low, name, beyond = (-end, "RdBu_r", "both") if maps.min() < 0 else (0, "inferno", "max")
+    colours = matplotlib.colormaps[name]  # a copy, so this changes no other scale
+    colours.colorbar_extend = beyond
+    return ScalarMappable(Normalize(low, end), colours)
 
 
-def map_rows(images: np.ndarray, rows: Mapping[str, np.ndarray], units: str = UNITS) -> Figure:
-    """`images` (n, 3, H, W) in the first row, then a row of overlays for each named (n, h, w)."""
-    images = np.asarray(images)
+def map_rows(
+    images: np.ndarray,
+    rows: Mapping[str, np.ndarray],
+    apart: Mapping[str, np.ndarray] | None = None,
+    units: str = UNITS,
+    scale: ScalarMappable | None = None,
+) -> Figure:
+    """`images` (n, 3, H, W) in the first row, then a row of overlays for each named (n, h, w).
+
+    `rows` share one scale, the given one or their own, so that a difference of two of them can be
+    seen; what is of another size than they are goes to `apart`, where each row has its own scale.
+    """
+    images, apart = np.asarray(images), apart or {}
+    lines = len(rows) + len(apart) + 1
+    scale = scale or colour_scale(np.stack([np.asarray(maps) for maps in rows.values()]))
+    scales = [scale] * len(rows) + [colour_scale(maps) for maps in apart.values()]
     with plt.style.context(STYLE):
-        figure = Figure(figsize=(WIDE, WIDE / (len(images) + 0.9) * (len(rows) + 1) * 1.08))
-        grid = figure.subplots(len(rows) + 1, len(images), squeeze=False)
+        figure = Figure(figsize=(WIDE, WIDE / (len(images) + 0.9) * lines * 1.08))
+        grid = figure.subplots(lines, len(images), squeeze=False)
         for axes, image in zip(grid[0], _channels_last(images), strict=True):
             axes.imshow(image)
         grid[0, 0].set_ylabel("image")
-        for line, (name, maps) in zip(grid[1:], rows.items(), strict=True):
-            scale = colour_scale(maps)
+        named = (*rows.items(), *apart.items())
+        for line, (name, maps), own in zip(grid[1:], named, scales, strict=True):
             for axes, image, values in zip(line, images, np.asarray(maps), strict=True):
-                axes.imshow(overlay(image, values, scale))
+                axes.imshow(overlay(image, values, own))
             line[0].set_ylabel(name)
-            figure.colorbar(scale, ax=list(line), fraction=0.05, aspect=12).set_label(units, size=8)
+        _bar_beside(figure, scale, grid[1 : len(rows) + 1], units)
+        for line, own in zip(grid[len(rows) + 1 :], scales[len(rows) :], strict=True):
+            _bar_beside(figure, own, line, units)
         _bare(grid)
     return figure
 
@@ -111,25 +134,6 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], columns: int = 5)
         for axes, image, caption in zip(grid.flat, _channels_last(images), captions, strict=False):
             axes.imshow(image)
             axes.set_xlabel(caption, fontsize=9, labelpad=2)
-    return figure
-
-
-def part_masks(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """`images` (n, 3, H, W) above their `labels` (n, H, W), which index `names`; a colour each."""
-    labels = np.asarray(labels)
-    present = [index for index in range(len(names)) if (labels == index).any()]
-    colours = np.ones((len(names), 3))
-    colours[present] = plt.get_cmap("tab20")(np.arange(len(present)) % 20)[:, :3]
-    with plt.style.context(STYLE):
-        side = WIDE / len(labels)
-        figure = Figure(figsize=(WIDE, 2 * side + 0.25 + 0.22 * -(-len(present) // 6)))
-        grid = figure.subplots(2, len(labels), squeeze=False)
-        _bare(grid)
-        for column, image, label in zip(grid.T, _channels_last(images), labels, strict=True):
-            column[0].imshow(image)
-            column[1].imshow(colours[label])
-        patches = [plt.Rectangle((0, 0), 1, 1, color=colours[index]) for index in present]
-        figure.legend(patches, [names[i] for i in present], ncols=6, loc="outside lower center")
     return figure
 
 
@@ -155,10 +159,12 @@ def bars(
     groups: Mapping[str, np.ndarray],
     label: str,
     reference: tuple[float, str] | None = None,
+    most: float | None = None,
 ) -> Figure:
     """Horizontal bars with intervals: each group is (len(names), 3): mean, lower and upper end.
 
     `reference` is a value with its name, drawn as a line that the bars are to be held against.
+    `most` is the largest value that there can be (1 of a share): there the axis ends.
     """
     height = 0.8 / len(groups)
     with plt.style.context(STYLE):
@@ -175,6 +181,8 @@ def bars(
         axes.axvline(0, color="0.35", linewidth=0.8)
         if reference:
             axes.axvline(reference[0], color="0.2", linestyle=":", label=reference[1])
+        if most is not None:
+            axes.set_xlim(right=most)
         if len(groups) > 1 or reference:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
@@ -208,6 +216,15 @@ def _episode_grid(
             bar = figure.colorbar(scale, cax=figure.add_axes(place), orientation="horizontal")
             bar.set_label(units, labelpad=1)
     return figure
+
+
+def _bar_beside(figure: Figure, scale: ScalarMappable, grid: np.ndarray, units: str) -> None:
+    """One colour bar, of one width, at the right of one or several lines of axes."""
+    lines = np.atleast_2d(grid)
+    bar = figure.colorbar(
+        scale, ax=list(lines.flat), fraction=0.05, aspect=12 * len(lines), shrink=0.94
+    )
+    bar.set_label(units, size=8)
 
 
 def _bare(grid) -> None:

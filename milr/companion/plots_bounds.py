@@ -26,8 +26,8 @@ def against(
 ) -> Figure:
     """Curves over `x`, told apart by dashes as well as colours, and level lines for what is true.
 
-    curves: `{name: values}` at each x; levels: `{name: value}`, drawn across and named beyond the
-    right end, where they hide no curve. The axis begins at 0, or below where the values do.
+    x: (n,); curves: `{name: (n,) values}`; levels: `{name: value}`, drawn across and named beyond
+    the right end, where they hide no curve. The axis begins at 0, or below where the values do.
     """
     with plt.style.context(STYLE):
         figure = Figure(figsize=(NARROW, height))
@@ -57,7 +57,7 @@ def against(
 def readings(ks: np.ndarray, read: Mapping[str, np.ndarray], truth: Mapping[str, float]) -> Figure:
     """What an estimator reads as its batch grows, with what is true and where it is saturated.
 
-    read: `{name: values}` at each of `ks`; truth: `{name: value}`, drawn across. The grey region is
+    ks: (n,); read: `{name: (n,) values}`; truth: `{name: value}`, drawn across. The grey region is
     above 0.8 log K.
     """
     figure = against(
@@ -73,7 +73,10 @@ def readings(ks: np.ndarray, read: Mapping[str, np.ndarray], truth: Mapping[str,
 
 
 def paired_bars(names: Sequence[str], pairs: Mapping[str, np.ndarray], label: str) -> Figure:
-    """Two bars for each name, with their values written beside them."""
+    """Two bars for each name, with their values written beside them.
+
+    pairs: `{label: (len(names),) values}`.
+    """
     height = 0.8 / len(pairs)
     with plt.style.context(STYLE):
         figure = Figure(figsize=(NARROW, 0.9 + 0.5 * len(names)))
@@ -95,7 +98,8 @@ def signed_and_clamped(
 ) -> Figure:
     """A map with its signs, the same with negative entries set to 0, and the means of both.
 
-    map_: (h, w) in nats; means: `{name: values}` at each share of flipped symbols in `flips`.
+    map_: (h, w) in nats; means: `{name: (n,) values}` at each share of flipped symbols in `flips`,
+    (n,).
     """
     with plt.style.context(STYLE):
         figure = Figure(figsize=(NARROW, 5.0))

@@ -14,14 +14,18 @@ from milr.companion.plots import NARROW, UNITS, WIDE, colour_scale, overlay
 LABEL = 0.95  # inches, for the names of the rows
 GAP = 0.04
 FOOT = 0.62  # inches, for the colour bar
+MARKS = ("o-", "s--", "^-.", "D:")  # of lines, which may lie on each other
 
 
-def triptychs(images: np.ndarray, maps: np.ndarray, units: str = UNITS) -> Figure:
+def triptychs(
+    images: np.ndarray, maps: np.ndarray, units: str = UNITS, alike: np.ndarray | None = None
+) -> Figure:
     """As the patent text shows its maps: overlay, heat map and original of each image below it.
 
-    images: (n, 3, H, W) uint8; maps: (n, h, w), on one scale
+    images: (n, 3, H, W) uint8; maps: (n, h, w), on one scale; alike: all maps, of other figures,
+    too, whose colours are to mean the same as here (these maps alone if None)
     """
-    scale = colour_scale(maps)
+    scale = colour_scale(maps if alike is None else alike)
     rows = {
         "overlay": [overlay(i, m, scale) for i, m in zip(images, np.asarray(maps), strict=True)],
         "heat map": [scale.to_rgba(m)[..., :3] for m in np.asarray(maps)],
@@ -30,12 +34,17 @@ def triptychs(images: np.ndarray, maps: np.ndarray, units: str = UNITS) -> Figur
     return _rows(rows, scale, units)
 
 
-def compared(images: np.ndarray, rows: Mapping[str, np.ndarray], units: str = UNITS) -> Figure:
+def compared(
+    images: np.ndarray,
+    rows: Mapping[str, np.ndarray],
+    units: str = UNITS,
+    alike: np.ndarray | None = None,
+) -> Figure:
     """`images` (n, 3, H, W), and below them a row of overlays for each named (n, h, w).
 
-    All rows share one scale, so that their colours can be compared.
+    All rows share one scale, so that their colours can be compared; `alike` as in `triptychs`.
     """
-    scale = colour_scale(np.stack([np.asarray(maps) for maps in rows.values()]))
+    scale = colour_scale(np.stack(list(rows.values())) if alike is None else alike)
     pictures = {"image": _upright(images)}
     for name, maps in rows.items():
         pairs = zip(images, np.asarray(maps), strict=True)
@@ -43,26 +52,44 @@ def compared(images: np.ndarray, rows: Mapping[str, np.ndarray], units: str = UN
     return _rows(pictures, scale, units)
 
 
+def scale_end(maps: np.ndarray) -> float:
+    """Where the scale of these maps ends, for captions of figures whose scales differ."""
+    return float(colour_scale(maps).norm.vmax)
+
+
 def along(
-    steps: Sequence[int], panels: Mapping[str, Mapping[str, np.ndarray]], label: str = "step"
+    steps: Sequence[int],
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    references: Mapping[str, tuple[float, str]] | None = None,
 ) -> Figure:
-    """Numbers at a few steps, evenly spaced: `{label: {name: (steps, 3)}}`, value and interval."""
-    place = np.arange(len(steps))
+    """Numbers at a few steps: `{label: {name: (steps, 3)}}`, value and interval.
+
+    The first step may be 0. The axis is even up to the next one, and logarithmic from there on.
+    references: label of a panel -> a value with its name, drawn as a dashed line
+    """
+    references = references or {}
+    even = min(step for step in steps if step > 0)
     with plt.style.context(STYLE):
-        figure = Figure(figsize=(NARROW, 0.6 + 1.75 * len(panels)))
+        figure = Figure(figsize=(NARROW, 0.6 + 1.6 * len(panels)))
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, lines) in zip(grid, panels.items(), strict=True):
-            for mark, (line, rows) in zip("os^D", lines.items(), strict=False):
+            for mark, (line, rows) in zip(MARKS, lines.items(), strict=False):
                 value, low, high = np.asarray(rows, dtype=float).T
-                axes.plot(place, value, mark + "-", markersize=4, label=line)
-                axes.fill_between(place, low, high, alpha=0.2)
+                axes.plot(steps, value, mark, markersize=4, label=line)
+                axes.fill_between(steps, low, high, alpha=0.2)
             axes.axhline(0, color="0.35", linewidth=0.8)
+            if name in references:
+                height, line = references[name]
+                axes.axhline(height, color="0.2", linestyle="--", linewidth=1.2, label=line)
             axes.set_ylabel(name)
             axes.grid(axis="y")
-            if len(lines) > 1:
+            if len(lines) > 1 or name in references:
                 axes.legend(fontsize=8)
-        grid[-1].set_xticks(place, [str(step) for step in steps])
-        grid[-1].set_xlabel(label)
+        grid[-1].set_xscale("symlog", linthresh=even, linscale=0.4)
+        grid[-1].set_xlim(-0.2 * even, 1.1 * max(steps))
+        grid[-1].set_xticks(steps, [str(step) for step in steps])
+        grid[-1].minorticks_off()
+        grid[-1].set_xlabel(f"step (even up to {even}, logarithmic from there on)")
     return figure
 
 
@@ -86,7 +113,10 @@ def _rows(rows: Mapping[str, Sequence[np.ndarray]], scale: ScalarMappable, units
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
         place = (0.3, 0.42 / height, 0.5, 0.13 / height)
-        bar = figure.colorbar(scale, cax=figure.add_axes(place), orientation="horizontal")
+        beyond = "both" if scale.norm.vmin < 0 else "max"  # a few values lie beyond its ends
+        bar = figure.colorbar(
+            scale, cax=figure.add_axes(place), orientation="horizontal", extend=beyond
+        )
         bar.set_label(units, labelpad=1)
     return figure
 

@@ -1,17 +1,24 @@
 """Figures about data and decisions: they take arrays and give a Figure, as those of `plots`."""
 
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from milr.companion.figures import STYLE
-from milr.companion.plots import NARROW, WIDE, bars
+from milr.companion.plots import NARROW, WIDE, bars, contact_sheet
 
 RIGHT, WRONG = "#009E73", "#D55E00"  # of Okabe and Ito, told apart by colour-blind readers
 DARKEST_DIFFERENCE = 96  # steps of 256; larger ones are drawn as dark
+FRAME = "#999999"  # of a picture that is as white as the page
+# Of the parts in the birds' order: the scene is grey, the bird has the "muted" colours of Paul Tol,
+# which colour-blind readers tell apart.
+PARTS = ("#EEEEEE", "#AAAAAA", "#CCCCCC", "#332288", "#000000", "#DDCC77", "#117733")
+PARTS += ("#CC6677", "#88CCEE", "#882255", "#44AA99", "#AA4499", "#000000", "#999933")
 
 
 def difference(image: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -22,6 +29,66 @@ def difference(image: np.ndarray, other: np.ndarray) -> np.ndarray:
     apart = np.abs(image.astype(int) - other.astype(int)).max(-3, keepdims=True)
     grey = 255 - 255 * np.minimum(apart, DARKEST_DIFFERENCE) // DARKEST_DIFFERENCE
     return np.broadcast_to(grey, image.shape).astype(np.uint8)
+
+
+def interventions(images: np.ndarray, differences: np.ndarray, captions: Sequence[str]) -> Figure:
+    """`images` (n, 3, H, W) with a caption each; below all but the first, its `differences`."""
+    count = len(images)
+    blank = np.full_like(images[:1], 255)
+    pictures = np.concatenate([images, blank, differences[1:]])
+    figure = contact_sheet(pictures, [*captions, "", *["difference"] * (count - 1)], count)
+    with plt.style.context(STYLE):
+        figure.axes[count].set_axis_off()
+        figure.axes[count].images[0].remove()
+        for axes in figure.axes[count + 1 :]:
+            axes.spines[:].set(visible=True, color=FRAME, linewidth=0.8)
+    return figure
+
+
+def part_masks(images: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure:
+    """`images` (n, 3, H, W) above their `labels` (n, H, W), which index `names`; each is named.
+
+    The first name is that of the background, which is grey and has no sign.
+    """
+    colours = np.array([to_rgb(colour) for colour in PARTS])
+    with plt.style.context(STYLE):
+        figure = Figure(figsize=(WIDE, 2 * WIDE / len(labels)))
+        grid = figure.subplots(2, len(labels), squeeze=False)
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        for column, image, label in zip(grid.T, images, labels, strict=True):
+            column[0].imshow(np.moveaxis(image, 0, -1))
+            column[1].imshow(colours[label])
+            _name_parts(column[1], label, names)
+    return figure
+
+
+def _name_parts(axes: Axes, label: np.ndarray, names: Sequence[str]) -> None:
+    """The names of the parts at both edges, in the order of their heights, each with a line."""
+    size = len(label)
+    places = {index: _inside(label == index) for index in range(1, len(names))}
+    found = sorted((place[1], place[0], index) for index, place in places.items() if place)
+    from_left = sorted(found, key=lambda place: place[1])
+    left = set(from_left[: len(found) // 2])
+    for side, edge, at in (("left", 0.02, left), ("right", 0.98, set(found) - left)):
+        heights = np.linspace(0.06, 0.94, max(len(at), 2))
+        for height, (y, x, index) in zip(heights, sorted(at), strict=False):
+            axes.annotate(
+                names[index], (x, y), (edge * size, height * size), ha=side, va="center",
+                fontsize=8, bbox={"fc": "white", "ec": "none", "pad": 1.2, "alpha": 0.85},
+                arrowprops={"arrowstyle": "-", "color": "black", "lw": 0.7, "shrinkB": 0},
+            )  # fmt: skip
+
+
+def _inside(mask: np.ndarray) -> tuple[int, int] | None:
+    """x and y of the pixel of a part that is nearest to its middle; None where it isn't seen."""
+    places = np.argwhere(mask)
+    if not len(places):
+        return None
+    away = ((places - places.mean(0)) ** 2).sum(1)
+    y, x = places[away.argmin()]
+    return int(x), int(y)
 
 
 def shares(names: Sequence[str], panels: dict[str, np.ndarray]) -> Figure:
@@ -57,8 +124,15 @@ def photographs(
             axes.add_patch(plt.Rectangle((x, y), width, height, fill=False, ec="white", lw=1.4))
             seen = points[points[:, 2] > 0]
             axes.scatter(seen[:, 0], seen[:, 1], s=16, c="C4", ec="black", lw=0.6)
-            axes.set_title(caption, fontsize=8, pad=2)
+            # Not further, where a box or a point lies outside of the picture.
+            axes.set(xlim=(-0.5, image.shape[2] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
+            axes.set_title(_hyphened(caption), fontsize=8, pad=2)
     return figure
+
+
+def _hyphened(name: str) -> str:
+    """A species as birders write it: the folders say "Red faced Cormorant"."""
+    return re.sub(r"(\w) (?=[a-z])", r"\1-", name)
 
 
 def decisions(

@@ -7,7 +7,7 @@ import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -17,6 +17,8 @@ from milr.companion.plots_bounds import DASHES, INK
 
 MARKS = ("o", "s", "^", "D", "v", "P")
 LOOSE = "#BBBBBB"  # units of no community
+# Its lightest quarter would vanish on white.
+LINKS = ListedColormap(plt.get_cmap("cividis_r")(np.linspace(0.25, 1, 192)))
 
 
 def flow_network(
@@ -24,20 +26,21 @@ def flow_network(
     groups: Mapping[str, Sequence[set]],
     features: Sequence[str],
     classes: Sequence[str],
-    label: str = "link, nats",
+    labels: Sequence[str],
 ) -> Figure:
     """Networks one below the other, features at the left and classes at the right.
 
     panels: {title: links}, a matrix (units, next units) for each step, nothing below 0; a link is
     as wide and as dark as it is strong, on a scale of its panel. groups: {title: communities}, sets
-    of (layer, place), told apart by colour and mark. Units through which nothing flows are hollow.
+    of (layer, place), told apart by colour and mark. labels: of the colour bars, with their units.
+    Units through which nothing flows are hollow, and named so if there are any.
     """
     widest = max(max(map(len, links)) for links in panels.values())
     with plt.style.context(STYLE):
         figure = Figure(figsize=(WIDE, len(panels) * (1.1 + 0.24 * widest) + 0.4))
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-        for axes, (title, links) in zip(grid, panels.items(), strict=True):
-            scale = ScalarMappable(Normalize(0, max(one.max() for one in links)), "cividis_r")
+        for axes, (title, links), label in zip(grid, panels.items(), labels, strict=True):
+            scale = ScalarMappable(Normalize(0, max(one.max() for one in links)), LINKS)
             _network(axes, links, groups[title], scale)
             _end_names(axes, links, features, classes)
             axes.set_title(title)
@@ -46,10 +49,11 @@ def flow_network(
             Line2D([], [], color=_colour(i), marker=m, linestyle="") for i, m in _kinds(groups)
         ]
         names = [f"community {i + 1}" for i, _ in _kinds(groups)]
-        hollow = Line2D([], [], color=INK, marker="o", linestyle="", markerfacecolor="white")
-        figure.legend(
-            [*marks, hollow], [*names, "nothing flows"], ncols=4, loc="outside lower center"
-        )
+        if any(map(empty, panels.values())):
+            hollow = {"marker": "o", "linestyle": "", "markerfacecolor": "white"}
+            marks.append(Line2D([], [], color=INK, **hollow))
+            names.append("nothing flows")
+        figure.legend(marks, names, ncols=4, loc="outside lower center")
     return figure
 
 
@@ -96,27 +100,45 @@ def beside_exact(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]
 
 def bands(
     panels: Mapping[str, Mapping[str, np.ndarray]], x: Mapping[str, np.ndarray], along: str,
-    label: str, *, columns: int = 2, share_y: bool = True,
+    label: str,
 ) -> Figure:  # fmt: skip
-    """Curves with their intervals: {panel: {name: (n, 3) value, low, high}} over x[panel] (n,)."""
-    lines = -(-len(panels) // columns)
+    """Curves with their intervals: {table: {name: (n, 3) value, low, high}} over x[table] (n,).
+
+    A column for each table and a row for each name, so that no band lies on another; the values of
+    all others are thin and grey in its panel.
+    """
+    names = list(next(iter(panels.values())))
     with plt.style.context(STYLE):
-        figure = Figure(figsize=(WIDE, 0.8 + 2.5 * lines))
-        grid = figure.subplots(lines, columns, squeeze=False, sharey=share_y)
-        for axes, (title, curves) in zip(grid.flat, panels.items(), strict=True):
-            for index, (name, values) in enumerate(curves.items()):
-                style = DASHES[index % len(DASHES)]
-                drawn = axes.plot(x[title], values[:, 0], linestyle=style, label=name)
-                axes.fill_between(
-                    x[title], values[:, 1], values[:, 2], color=drawn[0].get_color(), alpha=0.12
-                )
-            axes.set(title=title, xlabel=along)
-            axes.grid(axis="y")
-        for axes in grid[:, 0]:
-            axes.set_ylabel(label)
-        handles, names = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper center", ncols=2 + len(names) % 2)
+        figure = Figure(figsize=(WIDE, 0.7 + 1.45 * len(names)))
+        shape = len(names), len(panels)
+        grid = figure.subplots(*shape, squeeze=False, sharex="col", sharey=True)
+        for column, (title, curves) in zip(grid.T, panels.items(), strict=True):
+            for index, (axes, name) in enumerate(zip(column, names, strict=True)):
+                for other in curves.values():
+                    axes.plot(x[title], other[:, 0], color=LOOSE, linewidth=0.7)
+                value, low, high = curves[name].T
+                axes.plot(x[title], value, color=_colour(index))
+                axes.fill_between(x[title], low, high, color=_colour(index), alpha=0.25, lw=0)
+                axes.set_title(f"{title}: {name}")
+                axes.grid(axis="y")
+            column[-1].set_xlabel(along)
+        figure.supylabel(label, fontsize=10)
     return figure
+
+
+def empty(links: Sequence[np.ndarray]) -> set[tuple[int, int]]:
+    """Units (layer, place) that no path of links from a feature to a class passes."""
+    reached = [np.ones(len(links[0]), bool)]
+    for one in links:
+        reached.append((one[reached[-1]] > 0).any(0))
+    leads = [np.ones(links[-1].shape[1], bool)]
+    for one in links[::-1]:
+        leads.insert(0, (one[:, leads[0]] > 0).any(1))
+    return {
+        (layer, int(i))
+        for layer, (a, b) in enumerate(zip(reached, leads, strict=True))
+        for i in np.flatnonzero(~(a & b))
+    }
 
 
 def _network(axes: Axes, links: Sequence[np.ndarray], groups, scale: ScalarMappable) -> None:
@@ -135,33 +157,18 @@ def _network(axes: Axes, links: Sequence[np.ndarray], groups, scale: ScalarMappa
     weights = np.array([graph.edges[edge]["weight"] for edge in graph.edges])
     shares = weights / scale.norm.vmax
     nx.draw_networkx_edges(
-        graph, place, ax=axes, width=0.2 + 2.2 * shares, edge_color=scale.to_rgba(weights)
+        graph, place, ax=axes, width=0.5 + 2.2 * shares, edge_color=scale.to_rgba(weights)
     )
-    empty = _empty(links)
+    hollow = empty(links)
     for unit, (x, y) in place.items():
         group = next((i for i, one in enumerate(groups) if unit in one), None)
         mark = "o" if group is None else MARKS[group % len(MARKS)]
         colour = LOOSE if group is None else _colour(group)
-        filled = "white" if unit in empty else colour
-        edge = INK if unit in empty else colour
+        filled = "white" if unit in hollow else colour
+        edge = INK if unit in hollow else colour
         axes.plot(x, y, mark, markersize=8, color=edge, markerfacecolor=filled, zorder=3)
     axes.set_axis_off()
     axes.margins(x=0.2, y=0.06)
-
-
-def _empty(links: Sequence[np.ndarray]) -> set:
-    """Units that no path of links from a feature to a class passes."""
-    reached = [np.ones(len(links[0]), bool)]
-    for one in links:
-        reached.append((one[reached[-1]] > 0).any(0))
-    leads = [np.ones(links[-1].shape[1], bool)]
-    for one in links[::-1]:
-        leads.insert(0, (one[:, leads[0]] > 0).any(1))
-    return {
-        (layer, int(i))
-        for layer, (a, b) in enumerate(zip(reached, leads, strict=True))
-        for i in np.flatnonzero(~(a & b))
-    }
 
 
 def _end_names(axes: Axes, links, features: Sequence[str], classes: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
+        """Where all that this run makes lies, below the build folder."""
         return build_root() / f"{self.data}-{self.profile}-{self.seed}"
 
     @property

@@ -68,6 +68,7 @@ def strip(outputs: list) -> list:
 
 
 def main(words: list[str] | None = None) -> int:
+    """The command line; returns its exit status, 1 if a notebook fails or tests too little."""
     parser = argparse.ArgumentParser(prog="python -m milr.companion.reference", description=__doc__)
     parser.add_argument("names", nargs="*", help="names of notebooks; all if none is given")
     options = parser.parse_args(words)

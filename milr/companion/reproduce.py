@@ -16,6 +16,10 @@ STEPS = ("reproduce", "validate", "book")
 
 
 def main(words: list[str] | None = None) -> int:
+    """The command line; returns its exit status.
+
+    0 if all is done, 1 if a notebook or the book failed, 2 if what was asked for is refused.
+    """
     options = _parser().parse_args(words)
     run = run_of(options)
     try:

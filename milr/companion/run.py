@@ -37,6 +37,10 @@ class OwnKernelManager(AsyncKernelManager):
 
 
 def main(words: list[str] | None = None) -> int:
+    """The command line; returns its exit status.
+
+    0 if the notebook was executed, 1 if it failed, 2 if what was asked for is refused.
+    """
     options = _parser().parse_args(words)
     run, notebook = run_of(options), options.notebook.resolve()
     if not notebook.is_file():

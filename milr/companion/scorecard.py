@@ -180,6 +180,25 @@ def compare(
     return agree, differ, unknown
 
 
+def differences(
+    differ: Sequence[str], own: Evidence, reference: Evidence, links: Mapping[str, tuple[str, str]]
+) -> str:
+    """The results that differ in HTML: a line for each chapter, and a click opens its list."""
+    lines = []
+    for chapter in sorted({key[:2] for key in differ}):
+        some = [key for key in differ if key.startswith(chapter)]
+        rows = "".join(
+            f"<li>{_link(key, links)} {escape(said(own.values[key]))}, "
+            f"reference {escape(said(reference.values[key]))}</li>"
+            for key in some
+        )
+        lines.append(
+            f"<details><summary>Chapter {chapter}: {len(some)} differ</summary>"
+            f'<ul class="small">{rows}</ul></details>'
+        )
+    return f'{_STYLE}<div class="milr-ledger">{"".join(lines)}</div>' if lines else ""
+
+
 def origin(kept: Mapping) -> list[str]:
     """Where the numbers of a reference come from, as lines: device, versions, and the commits."""
     commits: dict[str, list[str]] = {}
@@ -216,7 +235,7 @@ def _evidence(claim: Claim, found: Evidence, links: Mapping[str, tuple[str, str]
     if verdict.reason:
         lines.append(f'<p class="small">{escape(verdict.reason)}</p>')
     if verdict.status == "open":
-        asked = ", ".join(f"<code>{escape(rule.text)}</code>" for rule in claim.rules)
+        asked = ", ".join(_code(rule.text) for rule in claim.rules)
         return "".join([*lines, f'<p class="small">asked: {asked}</p>'])
     for rule, became in zip(claim.rules, verdict.outcomes, strict=True):
         lines.append(f'<p class="small">{_rule(rule, found, links)}: {became}</p>')
@@ -236,6 +255,12 @@ def _rule(rule: Rule, found: Evidence, links: Mapping[str, tuple[str, str]]) -> 
 
 def _link(key: str, links: Mapping[str, tuple[str, str]]) -> str:
     if key not in links:
-        return f"<code>{key}</code>"
+        return _code(key)
     address, title = links[key]
-    return f'<a href="{escape(address)}" title="{escape(title)}"><code>{key}</code></a>'
+    return f'<a href="{escape(address)}" title="{escape(title)}">{_code(key)}</a>'
+
+
+def _code(text: str) -> str:
+    """Keys in a table may break behind their points and underscores, and not within a word."""
+    broken = re.sub(r"(?<!\d)[._]|[._](?!\d)", r"\g<0><wbr>", escape(text))  # not within 0.05
+    return f"<code>{broken}</code>"

@@ -10,6 +10,10 @@ from milr.companion.profiles import add_arguments, run_of
 
 
 def main(words: list[str] | None = None) -> int:
+    """The command line, which serves until it is interrupted.
+
+    Returns the exit status: 2 if there is no book, or the port can't be had.
+    """
     parser = argparse.ArgumentParser(prog="python -m milr.companion.serve", description=__doc__)
     add_arguments(parser)
     parser.add_argument("--port", type=int, default=0, help="0 takes one that is free")

@@ -99,6 +99,7 @@ def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
 
 
 def main(words: list[str] | None = None) -> int:
+    """The command line; returns its exit status, 1 if the notebook is not valid."""
     parser = argparse.ArgumentParser(prog="python -m milr.companion.validate", description=__doc__)
     parser.add_argument("notebook", type=Path, help="the notebook, not its executed copy")
     add_arguments(parser)

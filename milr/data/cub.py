@@ -70,7 +70,8 @@ def load(split: str, size: int = 84, root: Path | None = None, *, margin: float 
 
     Decoded once, then kept in the cache. Photographs that are absent are left out (`describe`
     counts them). Raises FileNotFoundError or ValueError, naming the file, if a table is missing
-    or damaged or a photograph cannot be decoded.
+    or damaged or a photograph cannot be decoded, and ValueError for another split, one of which no
+    photograph is there, a size under 1 or a margin under 0.
     """
     if margin < 0:
         raise ValueError(f"margin is {margin}; give 0 (the box itself) or more")
@@ -81,13 +82,16 @@ def load_whole(split: str, size: int = 84, root: Path | None = None) -> ImageSet
     """The photographs of a split with their surroundings: the largest centred square of each.
 
     For explanations of what a network takes from the background. Boxes are clipped to the square
-    and parts outside it count as not visible. Otherwise as `load`.
+    and parts outside it count as not visible. Otherwise as `load`, and raises as that does.
     """
     return _load(split, size, root, "whole", lambda photo, box: whole_window(photo))
 
 
 def describe(root: Path | None = None) -> Report:
-    """What of the data set is present and absent below `root` (the data root if None)."""
+    """What of the data set is present and absent below `root` (the data root if None).
+
+    Raises FileNotFoundError or ValueError, naming the file, if a table is missing or damaged.
+    """
     notes = read(root)
     here = sorted(set(notes.species[notes.present].tolist()))
     by_split = {name: 0 for name in SPLITS[:3]}

@@ -22,7 +22,7 @@ ATTEMPTS = 5
 WAIT = 2.0  # seconds before the second attempt, and twice as long before each later one
 TIMEOUT = 30  # seconds without an answer or without a byte
 BUSY = (429, 500, 502, 503, 504)  # answers of a server that may do better a little later
-CHUNK = 1 << 18
+CHUNK = 1 << 14  # bytes: of a transfer that breaks off, so many at most are lost
 
 
 class DownloadError(Exception):
@@ -71,7 +71,7 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
 
     address: http or https
     digest:  "md5:..." or "sha256:...", hexadecimal
-    attempts: how many may fail in turn; one that brought something new begins the count anew
+    attempts: how many may fail in turn; one that came further than all before begins the count anew
 
     What arrives is kept in `target`.part, and a later call goes on from there. Raises
     DownloadError if the server can't be reached, refuses, breaks off again and again, or sends
@@ -91,14 +91,15 @@ def _fetch(address: str, target: Path, digest: str, attempts: int) -> Path:
             return target
         _set_aside(target, target, address, digest)
     part = _beside(target, ".part")
-    failures = 0
+    failures, best = 0, _size(part)
     while True:
-        had = _size(part)
         try:
             _receive(address, part)
             break
         except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
-            failures = failures + 1 if _size(part) == had else 1
+            # A server without ranges begins anew each time, and may never come further.
+            failures = 1 if _size(part) > best else failures + 1
+            best = max(best, _size(part))
             if failures >= attempts:
                 raise DownloadError(
                     f"{address} does not answer or breaks off ({error}). {_size(part):,} bytes "

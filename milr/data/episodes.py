@@ -35,7 +35,10 @@ def sample(
     seed: int = 0,
     classes: Sequence[int] | None = None,
 ) -> Episode:
-    """One episode: the first of `stream` with the same arguments."""
+    """One episode: the first of `stream` with the same arguments, targets (n,) int64 among them.
+
+    Raises as that does.
+    """
     return next(stream(targets, ways, shots, queries, seed, classes))
 
 

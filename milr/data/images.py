@@ -26,6 +26,8 @@ class ImageSet:
     boxes:      (n, 4) float: x, y, width, height in pixels of these images (CUB)
     parts:      (n, P, 3) float: x, y, visible (0 or 1) in pixels of these images (CUB)
     part_names: names of the parts that `labels` or `parts` refer to
+
+    Raises ValueError for parts that have another number of rows than there are images.
     """
 
     images: torch.Tensor
@@ -50,11 +52,13 @@ class ImageSet:
         return len(self.images)
 
     def subset(self, indices) -> "ImageSet":
-        """The images at `indices` ((m,) integers, or (n,) Booleans); targets and classes stay.
+        """The images at `indices` ((m,) integers, none too, or (n,) Booleans), with the classes.
 
         Raises IndexError for an index outside the set.
         """
-        indices = torch.arange(len(self))[torch.as_tensor(indices)]
+        indices = torch.as_tensor(indices)
+        # An empty list is a tensor of floats.
+        indices = torch.arange(len(self))[indices if indices.numel() else indices.long()]
         rows = {
             name: value[indices] for name in PER_IMAGE if (value := getattr(self, name)) is not None
         }

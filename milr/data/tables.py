@@ -86,7 +86,12 @@ def drawn(seed: int = 0, rows: int = 300) -> Table:
 
 
 def checked(name: str, features, labels, columns: Sequence[str], classes: Sequence[str]) -> Table:
-    """A table of these parts, or a ValueError that says what is wrong with them and what to do."""
+    """A table of these parts.
+
+    features: (n, d) numbers; labels: (n,) whole numbers from 0. Raises ValueError, which says what
+    to do, for other shapes, values that are not finite, constant features, labels that are not the
+    numbers of the classes, and rows that are all of one class.
+    """
     features, labels = np.asarray(features, float), np.asarray(labels)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise ValueError(

@@ -25,7 +25,8 @@ MEMORY = 0.99
 def objective(kind: str):
     """The loss of a batch of scores (R, K, N, K) of R critics: R numbers, less is better.
 
-    A function with a memory of its own where the method has one (MINE).
+    kind: "location", "paper", "pooled", "mine", "nwj" or "jsd", the last three of N = 1. A function
+    with a memory of its own where the method has one (MINE).
     """
     if kind in ("location", "paper", "pooled"):
         return torch.vmap(lambda scores: -lower_bound(scores, kind))
@@ -66,7 +67,10 @@ def _jsd_loss(scores: Tensor) -> Tensor:
 
 
 def infonce(scores: Tensor, form: str = "location") -> tuple[Tensor, Tensor, Tensor]:
-    """Value, influence (K,) and values of the locations (N,) of a form of `milr.infonce`."""
+    """Value, influence (K,) and values of the locations (N,) of a form of `milr.infonce`.
+
+    scores: (K, N, K). The value is that of `milr.infonce.lower_bound`, in nats.
+    """
     k, n = scores.shape[:2]
     own = torch.diagonal(scores, dim1=0, dim2=2)  # (N, K)
     if form == "location":
@@ -88,7 +92,11 @@ def infonce(scores: Tensor, form: str = "location") -> tuple[Tensor, Tensor, Ten
 
 
 def donsker_varadhan(scores: Tensor, clip: float = math.inf) -> tuple[Tensor, Tensor]:
-    """Mean of f over pairs minus log of the mean of e^f over others, f cut there to +-clip."""
+    """Mean of f over pairs minus log of the mean of e^f over others, f cut there to +-clip.
+
+    scores: (K, K). Gives value and influence (K,), in nats. MINE (Belghazi et al. 2018), and with a
+    clip SMILE (Song and Ermon 2020).
+    """
     cut = scores.clamp(-clip, clip)
     log_mean = _log_mean_exp(cut)
     influence = _own(scores) - log_mean - (_both_means((cut - log_mean).exp()) - 2)
@@ -96,33 +104,45 @@ def donsker_varadhan(scores: Tensor, clip: float = math.inf) -> tuple[Tensor, Te
 
 
 def nwj(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of f over pairs minus the mean of e^(f - 1) over others (Nguyen et al. 2010)."""
+    """Mean of f over pairs minus the mean of e^(f - 1) over others (Nguyen et al. 2010).
+
+    scores: (K, K). Gives value and influence (K,), in nats.
+    """
     others = (scores - 1).exp()
     influence = _own(scores) - _both_means(others)
     return _own(scores).mean() - _off_mean(others), influence
 
 
 def plug_in(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of f over pairs: right where f is the log-ratio, as JSD's best critic is."""
+    """Mean of f over pairs: right where f is the log-ratio, as JSD's best critic is.
+
+    scores: (K, K). Gives value and influence (K,), in nats (Poole et al. 2019).
+    """
     return _own(scores).mean(), _own(scores)
 
 
 def club(log_q: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of log q(z | x) over pairs minus the same over all others (Cheng et al. 2020).
 
-    log_q: (K, K), entry [m, j] = log q(z^j | x^m).
+    log_q: (K, K), entry [m, j] = log q(z^j | x^m). Gives value and influence (K,), in nats.
     """
     return _own(log_q).mean() - _off_mean(log_q), _own(log_q) - _both_means(log_q)
 
 
 def club_sampled(log_q: Tensor) -> tuple[Tensor, Tensor]:
-    """CLUB with a single other for each sample: the next one, for their order is random."""
+    """CLUB with a single other for each sample: the next one, for their order is random.
+
+    log_q: (K, K), as for `club`. Gives value and influence (K,), in nats.
+    """
     gap = _own(log_q) - torch.diagonal(log_q.roll(-1, dims=1))
     return gap.mean(), gap
 
 
 def leave_one_out(log_q: Tensor) -> tuple[Tensor, Tensor]:
-    """log q(z | x) minus log of the mean of q(z | x') over the others (Poole et al. 2019)."""
+    """log q(z | x) minus log of the mean of q(z | x') over the others (Poole et al. 2019).
+
+    log_q: (K, K), as for `club`. Gives value and influence (K,), in nats.
+    """
     k = len(log_q)
     others = _off(log_q, -math.inf)
     each = _own(log_q) - others.logsumexp(0) + math.log(k - 1)

@@ -28,7 +28,10 @@ MOST_PAIRS = 1024  # of a group in which every x meets every z
 
 
 class NormalHead(nn.Module):
-    """q(z | x) = N(mean(x), diag variance(x)), both of one hidden layer."""
+    """q(z | x) = N(mean(x), diag variance(x)), both of one hidden layer.
+
+    inputs, outputs: number of columns of x and of z.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -42,11 +45,15 @@ class NormalHead(nn.Module):
         return _log_normal(z, mean, log_variance).sum(-1)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x), (K, dz) each, of x (K, 1, dx)."""
         hidden = self.first(x.squeeze(-2))
         return self.mean(hidden), self.log_variance(hidden).clamp(NARROWEST, -NARROWEST)
 
     def all_pairs(self, x: Tensor, z: Tensor) -> Tensor:
-        """(K, K), entry [m, j] = log q(z^j | x^m); a square written out, so that it is products."""
+        """(K, K), entry [m, j] = log q(z^j | x^m) in nats, of x (K, 1, dx) and z (K, dz).
+
+        Its square is written out, so that it is products.
+        """
         mean, log_variance = self.moments(x)
         weight = (-log_variance).exp()
         square = weight @ (z**2).T - 2 * (weight * mean) @ z.T + (weight * mean**2).sum(-1)[:, None]
@@ -55,7 +62,10 @@ class NormalHead(nn.Module):
 
 
 def fit(parts: tuple[Parts, Parts], settings: Settings) -> tuple:
-    """A learned q(z | x) for each pair, by maximum likelihood, and the traces."""
+    """A learned q(z | x) for each pair, by maximum likelihood, and the traces.
+
+    parts: to train and to validate, of R pairs. Gives R heads and R traces.
+    """
     training = parts[0]
 
     def make() -> nn.Module:
@@ -73,7 +83,10 @@ def fit(parts: tuple[Parts, Parts], settings: Settings) -> tuple:
 
 @torch.no_grad()
 def read(head: NormalHead, x: Tensor, z: Tensor, method: str) -> tuple[float, float, int]:
-    """Value, standard error and samples, from a learned head."""
+    """Value, standard error (nats) and number of samples, from a learned head.
+
+    x: (n, 1, dx); z: (n, dz), held out; method: a key of `READ`.
+    """
     groups = zip(_groups(x), _groups(z), strict=True)
     return _over_groups([READ[method](head.all_pairs(a, b).cpu().double()) for a, b in groups])
 
@@ -81,7 +94,11 @@ def read(head: NormalHead, x: Tensor, z: Tensor, method: str) -> tuple[float, fl
 def read_channel(
     channel: Callable, train_z: ndarray, x: ndarray, z: ndarray, method: str
 ) -> tuple[float, float, int]:
-    """Value, standard error and samples, from a known log p(z | x): `channel(x, z)` of pairs."""
+    """Value, standard error and samples, from a known log p(z | x): `channel(x, z)` of pairs. Nats.
+
+    x, z: (n, dx) and (n, dz), held out; train_z: (m, dz), which "vib" takes the moments of its
+    N(z) from. Raises ValueError if the channel gives another shape than (pairs,), or NaN.
+    """
     if method == "vib":
         log_p = _checked(channel(x, z), len(z))
         gap = log_p - _log_fitted(train_z, z)

@@ -32,8 +32,9 @@ def fit(views: dict[str, tuple], trained: str, critic: str, settings: Settings) 
     """One critic for each pair, and the traces; critic "best": of each kind, by validation.
 
     views: train, validation and held-out `Parts`, under "plain" and, with the columns of
-    `residual.with_normal`, under "normal". The validation part chose among the kinds as it chose
-    the step; the value is read on samples that took part in neither.
+    `residual.with_normal`, under "normal"; trained: the loss, as `bounds.objective` names it. The
+    validation part chose among the kinds as it chose the step; the value is read on samples that
+    took part in neither.
     """
     kinds = BEST if critic == "best" else (critic,)
     if "normal" not in views:
@@ -48,15 +49,17 @@ def fit(views: dict[str, tuple], trained: str, critic: str, settings: Settings) 
 
 
 def view_of(kind: str) -> str:
+    """Which of the views of `fit` a kind of critic sees: "normal" for "residual", else "plain"."""
     return "normal" if kind == "residual" else "plain"
 
 
 @torch.no_grad()
 def read(critic: nn.Module, x: Tensor, z: Tensor, method: str, negatives: int | None) -> tuple:
-    """Value, standard error and values of the locations on held-out samples (n, N, C), (n, D).
+    """Value, standard error, values of the locations and number of samples, in nats.
 
-    negatives: how many samples stand together, each the others' negative; None for as many as
-    memory allows. Samples that don't fill a group are left out.
+    x, z: (n, N, C) and (n, D), held out. negatives: how many samples stand together, each the
+    others' negative; None for as many as memory allows. Samples that don't fill a group are left
+    out. Of the locations there are N values, or None where N is 1.
     """
     most = negatives or math.isqrt(MOST_SCORES // x.shape[1])
     size = most if negatives else math.ceil(len(x) / math.ceil(len(x) / most))
@@ -72,7 +75,10 @@ def read(critic: nn.Module, x: Tensor, z: Tensor, method: str, negatives: int | 
 
 
 def score(critic: nn.Module, x: Tensor, z: Tensor, method: str) -> Tensor:
-    """Scores of all pairs, (K, N, K) for the InfoNCE forms, else (K, K), made block by block."""
+    """Scores of all pairs, (K, N, K) for the InfoNCE forms, else (K, K), made block by block.
+
+    x, z: (K, N, C) and (K, D), N being 1 for all methods but the InfoNCE forms.
+    """
     u, v = critic.embed(x, z)
     step = max(1, BLOCK // (u.shape[1] * len(v) * critic.width))
     scores = torch.cat([critic.score(block, v) for block in u.split(step)])

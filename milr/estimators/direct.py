@@ -19,6 +19,7 @@ CLOSEST = 1 - 1e-12
 def ksg(x: ndarray, z: ndarray, neighbours: int = 3) -> tuple[float, float]:
     """Value and standard error of Kraskov, Stoegbauer and Grassberger (2004), equation 8.
 
+    x, z: (n, dx) and (n, dz), without a constant column; nats.
     psi(k) + psi(n) - mean(psi(n_x + 1) + psi(n_z + 1)), n_x and n_z being how many samples lie
     nearer in x (in z) alone than the k-th neighbour in both, by the largest coordinate. The error
     takes the terms as independent, which neighbours' terms are not quite.
@@ -32,10 +33,12 @@ def ksg(x: ndarray, z: ndarray, neighbours: int = 3) -> tuple[float, float]:
 def gaussian(x: ndarray, z: ndarray) -> tuple[float, float]:
     """The information of a normal with the samples' correlations, -sum log(1 - rho_i^2) / 2.
 
+    x, z: (n, dx) and (n, dz). Gives value and standard error, in nats.
     rho_i: canonical correlations, the singular values of what links the whitened sides. Chance
     correlations make that too large (about dx dz / 2n); what a normal of no correlation would give
     in expectation, from the moments of Wishart determinants, is taken off. The error is that of the
     normal's log-ratio at the samples, which is the value's influence function.
+    Raises ValueError unless there are more samples than dimensions of both sides together.
     """
     u, v = _white(x), _white(z)
     left, correlation, right = np.linalg.svd(u.T @ v, full_matrices=False)

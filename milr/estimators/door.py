@@ -28,7 +28,11 @@ class Parts(NamedTuple):
 
 
 def known(name: str, allowed, what: str) -> str:
-    """The name, or a ValueError that gives the nearest allowed one."""
+    """The name, if it is allowed.
+
+    what: the setting that it is given for. Raises ValueError, with the nearest allowed name, if it
+    is not.
+    """
     if name in allowed:
         return name
     near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.4)
@@ -37,7 +41,13 @@ def known(name: str, allowed, what: str) -> str:
 
 
 def checked(x, z, method: str, batch: int) -> tuple[ndarray, ndarray]:
-    """x (n, dx) or (n, N, C) and z (n, dz) as float64, or an error that says what to do."""
+    """x (n, dx) or (n, N, C) and z (n, dz) as float64.
+
+    Raises TypeError for what holds no real numbers, and ValueError, which says what to do: for an
+    unknown method, other shapes, different numbers of x and z, values that are not finite, columns
+    that are constant, symbols where the method is for densities, a feature map where it takes none,
+    and too few samples for the method or the batch.
+    """
     known(method, METHODS, "method")
     x, z = (_numbers(values, name, method) for values, name in ((x, "x"), (z, "z")))
     if x.ndim == 3 and method not in MAP_METHODS:
@@ -64,7 +74,8 @@ def checked(x, z, method: str, batch: int) -> tuple[ndarray, ndarray]:
 def splits(n: int, folds: int, seed: int) -> list[tuple[ndarray, ndarray, ndarray]]:
     """Train, validation and held-out samples of each fold, drawn by the seed.
 
-    One fold holds 30 % out; of several, each holds out its own share of the samples.
+    Row numbers out of n, (rows,) each, three arrays for each fold. One fold holds 30 % out; of
+    several, each holds out its own share of the samples.
     """
     order = np.random.default_rng([seed, 1]).permutation(n)
     if folds == 1:
@@ -80,13 +91,20 @@ def splits(n: int, folds: int, seed: int) -> list[tuple[ndarray, ndarray, ndarra
 
 
 def prepared(x: ndarray, z: ndarray, parts) -> tuple[tuple[ndarray, ndarray], ...]:
-    """x (n, N, C) and z (n, D) of each part, the columns as normal scores."""
+    """x (n, N, C) and z (n, D) of each part, the columns as normal scores.
+
+    x, z: (n, dx) or (n, N, C), and (n, dz), all samples; parts: row numbers of each part. N is 1
+    for vectors; to a feature map's channels the code of the location is added.
+    """
     pairs = zip(_scores(x, parts), _scores(z, parts), strict=True)
     return tuple((_located(a), b) for a, b in pairs)
 
 
 def stacked(parts: list[tuple[ndarray, ndarray]], device: str) -> Parts:
-    """One part of several pairs, as tensors on the device."""
+    """One part of several pairs, as tensors on the device.
+
+    parts: x (n, N, C) and z (n, D) of each of R pairs. Gives `Parts`, (R, n, N, C) and (R, n, D).
+    """
     sides = (np.stack(side).astype(np.float32) for side in zip(*parts, strict=True))
     return Parts(*(torch.from_numpy(side).to(device) for side in sides))
 

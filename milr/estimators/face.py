@@ -80,8 +80,10 @@ def estimate_many(
 ) -> dict[str, list[Estimate]]:
     """What `estimate` does, for several pairs of samples of one shape, and several methods.
 
-    Networks are trained side by side, and methods that read the same network share it. channels:
-    one for each pair. "seconds" of a trace are the pair's share of the training and its reading.
+    pairs: (x, z) each, as for `estimate`. Networks are trained side by side, and methods that read
+    the same network share it. channels: one for each pair. "seconds" of a trace are the pair's
+    share of the training and its reading. Gives method -> an estimate for each pair; raises as
+    `estimate` does.
     """
     door.known(critic, CRITICS, "critic")
     _check_settings(settings, methods, channels, folds, negatives)

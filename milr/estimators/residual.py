@@ -21,7 +21,10 @@ START = 0.1  # of the network's share, so that training begins near the normal
 
 
 class DeepCritic(SeparableCritic):
-    """f(x, z) = g(x) . h(z) / sqrt(width), with two hidden layers on each side."""
+    """f(x, z) = g(x) . h(z) / sqrt(width), with two hidden layers on each side.
+
+    local, representation: number of channels of x and of z.
+    """
 
     def __init__(self, local: int, representation: int, width: int = 64):
         super().__init__(local, representation, width)
@@ -31,8 +34,9 @@ class DeepCritic(SeparableCritic):
 class ResidualCritic(nn.Module):
     """f(x, z) = gain * network(x, z) + the weighted products of the last `columns` columns.
 
-    The weights start at 1, where f is the normal's log-ratio, and learn, so that a normal that does
-    not fit gets out of the way.
+    local, representation: number of channels of x and of z, with those of `with_normal`, which says
+    how many `columns` there are. The weights start at 1, where f is the normal's log-ratio, and
+    learn, so that a normal that does not fit gets out of the way.
     """
 
     def __init__(self, local: int, representation: int, width: int = 64):
@@ -44,14 +48,17 @@ class ResidualCritic(nn.Module):
         self.weights = nn.Parameter(torch.ones(columns))
 
     def embed(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, N, C) and (K, D) to (K, N, width + columns) and (K, width + columns)."""
         sides = [torch.split(s, [s.shape[-1] - self.columns, self.columns], -1) for s in (x, z)]
         learned = self.network.embed(*(side[0] for side in sides))
         return tuple(torch.cat([a, side[1]], -1) for a, side in zip(learned, sides, strict=True))
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Scores (M, N, K) of local features (M, N, C) beside representations (K, D)."""
         return self.score(*self.embed(x, z))
 
     def score(self, u: Tensor, v: Tensor) -> Tensor:
+        """Scores (M, N, K) of embedded (M, N, width + columns) and (K, width + columns)."""
         c = self.columns
         learned = self.network.score(u[..., :-c], v[..., :-c])
         return self.gain * learned + (u[..., -c:] * self.weights) @ v[..., -c:].T

@@ -28,7 +28,10 @@ def boxes_of(images: ImageSet) -> Tensor:
 
 
 def objects_of(images: ImageSet) -> Tensor:
-    """(n, H, W) the share of each pixel that is of the object: drawn birds, else their boxes."""
+    """(n, H, W) the share of each pixel that is of the object: drawn birds, else their boxes.
+
+    Raises ValueError for images with neither labels nor boxes.
+    """
     if images.labels is not None:
         scene = [images.part_names.index(part) for part in SCENE if part in images.part_names]
         return (~torch.isin(images.labels.long(), torch.tensor(scene))).double()
@@ -54,7 +57,8 @@ def box_accuracy(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
     boxes: (B, 4) in pixels of images of `size`. 1 for a map that is highest all over the box and
     nowhere else; the box's share of the image for random maps, and for constant ones, as equal
-    pixels count by their share in the box.
+    pixels count by their share in the box. NaN for a box that covers no pixel by half. Schulz et
+    al., Restricting the Flow, 2020.
     """
     checks.maps(maps)
     checks.boxes(boxes, len(maps))
@@ -71,8 +75,9 @@ def box_accuracy(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def box_overlap(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """(B,) intersection over union of the box with one around the map's largest high region.
 
-    The region is the largest connected one above a fifth of the map's maximum, as class activation
-    maps were first held against boxes; 0 for a map without a positive value.
+    boxes: (B, 4) in pixels of images of `size`. The region is the largest connected one above a
+    fifth of the map's maximum, as class activation maps were first held against boxes (Zhou et al.,
+    Learning Deep Features, 2016); 0 for a map without a positive value.
     """
     checks.maps(maps)
     checks.boxes(boxes, len(maps))
@@ -91,12 +96,16 @@ def box_overlap(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def box_match(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B,) 1 where `box_overlap` is at least a half, else 0."""
+    """(B,) 1 where `box_overlap` is at least a half, else 0; arguments as there."""
     return (box_overlap(maps, boxes, size) >= MATCH).double()
 
 
 def pointed(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B,) the pointing game on boxes: 1 where the map's largest value lies in the box."""
+    """(B,) the pointing game on boxes (B, 4): 1 where the map's largest value lies in the box.
+
+    As `localisation.pointing`, of Zhang et al., 2016. Raises ValueError if maps and boxes differ in
+    number.
+    """
     return pointing(maps, box_masks(boxes, size))
 
 

@@ -57,6 +57,7 @@ class Case:
 
     @property
     def target(self) -> Target:
+        """Log-probability of the right species in each query's own episode, in nats, (n,)."""
         return self.questions.target(self.network, self.embeddings)
 
     def first(self, count: int) -> "Case":
@@ -80,6 +81,7 @@ class Case:
 
     @property
     def grid(self) -> tuple[int, int]:
+        """Locations of the local layer, (h, w)."""
         return tuple(self.explainers[0].state()["locations"])
 
     @property
@@ -99,6 +101,7 @@ def case(
     image_set: ImageSet,
     questions: Questions,
 ) -> Case:
+    """The case of these questions; the network embeds the whole image set, (m, D), for it."""
     return Case(network, explainers, image_set, questions, embed(network, image_set.images))
 
 
@@ -114,7 +117,10 @@ def own_methods(explainer: MILR) -> dict[str, Peer]:
 def peer_methods(
     explainer: MILR, moments: tuple[Tensor, Tensor], readout: schulz.Readout | None
 ) -> dict[str, Peer]:
-    """All peers at the explainer's layer; the Readout bottleneck if one was fitted."""
+    """All peers at the explainer's layer; the Readout bottleneck if one was fitted.
+
+    moments: mean and standard deviation per channel of that layer, (C,) each.
+    """
     bottlenecks = [schulz.per_sample(explainer.local, moments)]
     if readout is not None:
         bottlenecks.append(schulz.readout_peer(readout))
@@ -171,7 +177,10 @@ def maps_of(one: Case, named: Mapping[str, Sequence[Peer]]) -> dict[str, list[Te
 
 
 def passed(explainer: MILR, images: Tensor) -> Tensor:
-    """`MILR.through`, the outputs with only what the bottleneck passes, kept in the cache."""
+    """`MILR.through`, the outputs with only what the bottleneck passes, kept in the cache.
+
+    images: (B, C, H, W), normalised; the outputs (B, ...).
+    """
     learned = _numbers(explainer.model.state_dict()) + _numbers(explainer.state()["inserted"])
     return cached(
         "passed",

@@ -27,15 +27,16 @@ def mean_on_parts(maps: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
 
 
 def areas(labels: Tensor, names: Sequence[str]) -> Tensor:
-    """How many pixels each part has: (B, P)."""
+    """How many pixels each part has: (B, P); labels: (B, h, w) integers, an index into names."""
     return torch.stack([(labels == index).sum((1, 2)) for index in range(len(names))], dim=1)
 
 
 def dealt(maps: Tensor, labels: Tensor, names: Sequence[str], seed: int = 0) -> Tensor:
     """`mean_on_parts` of maps that are laid over other images, `DEALS` times: (DEALS, B, P).
 
-    For a null: what is left is what a method would get by knowing where birds usually sit and how
-    large their parts are. Raises ValueError for fewer than two images.
+    maps, labels, names: as there. For a null: what is left is what a method would get by knowing
+    where birds usually sit and how large their parts are. Raises ValueError for fewer than two
+    images.
     """
     if len(maps) < 2:
         raise ValueError(f"{len(maps)} map; give two or more, so that they can be dealt out anew")

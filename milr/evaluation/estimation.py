@@ -51,6 +51,7 @@ class Plan:
     names: Sequence[str] = field(default_factory=lambda: tuple(known.tasks()))
 
     def settings(self, seed: int) -> Settings:
+        """How estimators train by this plan, with this seed."""
         return Settings(
             steps=self.steps, batch=self.batch, learning_rate=self.learning_rate,
             seed=seed, device=_device(self.device), progress=False,
@@ -115,7 +116,10 @@ def errors(rows: Sequence[dict], methods: Sequence[str], names: Sequence[str]) -
 
 
 def within(rows: Sequence[dict], reach: float, most: float) -> tuple[int, int]:
-    """On how many tasks, of all up to `most` nats, the mean over seeds is within `reach` nats."""
+    """On how many tasks, of all up to `most` nats, the mean over seeds is within `reach` nats.
+
+    rows: trials of one method. Gives that number and the number of the tasks.
+    """
     rows = [row for row in rows if row["truth"] <= most + 1e-9]
     names = sorted({row["task"] for row in rows})
     (off,) = errors(rows, [rows[0]["method"]], names)

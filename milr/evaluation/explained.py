@@ -49,10 +49,12 @@ def measures(maps: Maps, masks: Mapping[str, Tensor]) -> dict[str, Ratio]:
     energy:   the map's positive values there, over what an even spread of them would put there
     lift:     the signed mean there over the mean everywhere
     bits:     the signed mean there, bits per location
-    pointing: share of images whose largest value lies there
+    pointing: share of images whose largest value lies there (`localisation.pointing`)
     `redundant.share.REGION` is the redundant part of the total there, both summed over images: it
     says nothing where the total does not add up to more than 0 (`is_defined`).
     `redundant.negative` is the share of locations with a negative estimate.
+    maps: of B images, (B, H, W), brought to the resolution of the masks, (B, h, w) each. Raises
+    ValueError for maps of tokens.
     """
     size = next(iter(masks.values())).shape[-2:]
     sharp = maps.resized(tuple(size))
@@ -117,7 +119,10 @@ def is_defined(table: Table, key: str) -> bool:
 
 
 def interval(table: Table, key: str) -> Interval:
-    """A measure with its interval over networks, explainers and the images that have the region."""
+    """A measure with its interval over networks, explainers and the images that have the region.
+
+    table: for each network and explainer, measure -> Ratio, (images,) each; key: the measure.
+    """
     pair = _there(*_arrays(table, key))
     return _holding(hierarchical(pair, ratio, resamples=RESAMPLES))
 

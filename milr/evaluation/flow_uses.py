@@ -15,7 +15,10 @@ SHAP, GRADIENTS = "SHAP", "integrated gradients"
 
 
 def attributions(found: Study, told: list[list[flow.Told]], beta: float) -> dict[str, np.ndarray]:
-    """What each method gives the features, {method: (networks, d)}; NIF's summed over classes."""
+    """What each method gives the features, {method: (networks, d)}; NIF's summed over classes.
+
+    told: for each network, the layers that `flows.tell` gives. NIF by equation 4 of the poster.
+    """
     rows, test = found.split, found.split.test
     count = range(len(found.networks))
     links = {

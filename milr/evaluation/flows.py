@@ -100,37 +100,59 @@ def tell(found: Study) -> tuple[list[list[flow.Told]], float]:
 
 
 def printed(found: Study, k: int, beta: float) -> list[np.ndarray]:
-    """Links of network k as the poster prints them; those below 0 carry nothing. Nats."""
+    """Links of network k as the poster prints them (equation 2); those below 0 carry nothing. Nats.
+
+    An array (units, next units) for each step from layer to layer.
+    """
     return flow.carried([flow.printed(one, beta) for one in found.layers[k]])
 
 
 def paired(told: Sequence[flow.Told]) -> list[np.ndarray]:
-    """Links of a network between single units, each a share of its end's entropy."""
+    """Links of a network between single units, each a share of its end's entropy.
+
+    told: of its steps from layer to layer. An array (units, next units) for each of them.
+    """
     return flow.carried([flow.normalised(one.pairs, one.entropy) for one in told])
 
 
 def chained(told: Sequence[flow.Told]) -> list[np.ndarray]:
-    """Links of a network by the chain rule, each a share of its end's entropy."""
+    """Links of a network by the chain rule, each a share of its end's entropy.
+
+    As `paired`, with I(X_i; Q | X_1, ..., X_(i-1)) in the place of I(X_i; Q).
+    """
     return flow.carried([flow.normalised(one.chain, one.entropy) for one in told])
 
 
 def without_flow(links: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Places of the hidden units of each layer through which nothing flows."""
+    """Places of the hidden units of each layer through which nothing flows.
+
+    links: an array (units, next units) for each step. Gives whole numbers (places,) for each hidden
+    layer.
+    """
     return [np.flatnonzero(one <= 0) for one in flow.through(links)]
 
 
 def constant(found: Study, k: int) -> list[np.ndarray]:
-    """Places of the hidden units that say the same to every row: they truly tell nothing."""
+    """Places of the hidden units that say the same to every row: they truly tell nothing.
+
+    Whole numbers (places,) for each hidden layer of network k.
+    """
     return [np.flatnonzero(np.ptp(one, axis=0) == 0) for one in found.said[k][1:-1]]
 
 
 def share(places: Sequence[np.ndarray], widths: Sequence[int]) -> float:
-    """Units at these places, as a share of all."""
+    """Units at these places, as a share of all.
+
+    places: whole numbers (places,) for each hidden layer; widths: how many units each of them has.
+    """
     return sum(map(len, places)) / sum(widths)
 
 
 def lost(found: Study, k: int, removed: Sequence[np.ndarray], rows: np.ndarray) -> float:
-    """Points of accuracy that network k loses on these rows without these units."""
+    """Points of accuracy that network k loses on these rows without these units.
+
+    removed: places (places,) for each hidden layer; rows: (m,), places in the table.
+    """
     before = accuracy(found.networks[k], found.split, rows)
     return 100 * (before - accuracy(without(found.networks[k], removed), found.split, rows))
 
@@ -154,7 +176,7 @@ class Zeros:
 
 
 def zeros(found: Study, beta: float) -> Zeros:
-    """What is without flow at this beta, and what it costs to remove it."""
+    """What is without flow at this beta of equation 2, and what it costs to remove it."""
     rows, widths = found.split, found.plan.hidden
     kept = []
     for k, network in enumerate(found.networks):
@@ -187,7 +209,8 @@ def tuned(tried: Sequence[Zeros]) -> Zeros:
 def reordered(found: Study, k: int, beta: float, draws: int) -> list[list[np.ndarray]]:
     """Units without flow when those of each layer are taken in other, random, orders.
 
-    The network computes the same in every order of its units; equation 2 does not.
+    For each of the draws, places (places,) of each hidden layer. The network computes the same in
+    every order of its units; equation 2 does not.
     """
     random = np.random.default_rng([found.plan.seed, k])
     kept = []
@@ -201,7 +224,11 @@ def reordered(found: Study, k: int, beta: float, draws: int) -> list[list[np.nda
 
 
 def agreement(sets: Sequence[Sequence[np.ndarray]]) -> float:
-    """Mean share of units that two of these choices have in common, of those that either has."""
+    """Mean share of units that two of these choices have in common, of those that either has.
+
+    sets: for each choice, places (places,) of each hidden layer. Pairs in which neither has a unit
+    are left out; NaN if there is no other.
+    """
     flat = [{(n, int(i)) for n, one in enumerate(places) for i in one} for places in sets]
     pairs = [(a, b) for i, a in enumerate(flat) for b in flat[:i] if a | b]
     return float(np.mean([len(a & b) / len(a | b) for a, b in pairs])) if pairs else np.nan

@@ -41,7 +41,11 @@ class Looked:
 def fit_once(
     network: InverseNetwork, model: nn.Module, images: Tensor, gate=indicator, **settings
 ) -> list[Fitted]:
-    """`milr.peers.mip_in.fit`, from the cache; seconds are those of the fit that was kept."""
+    """`milr.peers.mip_in.fit`, from the cache; seconds are those of the fit that was kept.
+
+    images: (n, ...) as the model takes them; settings: as there. The network gets the fitted
+    weights. Raises as that does.
+    """
     device = taps.device_of(model).type
     made_for = [(layer.stage.kind, layer.stage.given) for layer in network.layers]
     said = [type(layer).__name__ for layer in network.layers]
@@ -155,7 +159,7 @@ def forgotten(model: nn.Module, layers: Sequence[str], seed: int = 0) -> nn.Modu
 
 
 def barely_changed(images: Tensor, seed: int = 0) -> Tensor:
-    """Images with noise of a hundredth of their range, which nobody sees."""
+    """Images, of any shape, with noise of a hundredth of their range, which nobody sees."""
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
     return images + 0.01 * (images.max() - images.min()) * noise
 

@@ -83,6 +83,8 @@ def measures(maps: Maps, masks: Mapping[str, Tensor]) -> dict[str, Ratio]:
     mean:       bits of an average location, with signs
     area:       share of the locations on which half of the positive map lies (`half_area`)
     background: share of the positive map that lies on the background
+
+    maps: of B images, (B, H, W); masks: (B, h, w) each, one of them "background".
     """
     found = explained.measures(maps, masks)
     background = masks["background"]

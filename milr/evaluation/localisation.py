@@ -53,7 +53,10 @@ class Ratio:
 
 
 def resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Maps (B, H, W) at another resolution (h, w), bilinear, pixel centres aligned; float64."""
+    """Maps (B, H, W) at another resolution (h, w), bilinear, pixel centres aligned.
+
+    float64, on the CPU.
+    """
     maps = maps.detach().cpu().double()
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
@@ -66,7 +69,8 @@ def lift(maps: torch.Tensor, masks: torch.Tensor) -> Ratio:
     The mean of the map on the part over its mean everywhere: what the maps hold on the part, by
     what each image's total would put there if spread evenly, both summed over images. 1 for a
     constant map. Negative values count as negative; for maps whose totals may cancel, clamp them
-    first or use `positive_share`.
+    first or use `positive_share`. maps: (B, H, W); masks: (B, h, w). Raises ValueError if they
+    differ in number.
     """
     maps, masks = aligned(maps, masks)
     evenly = maps.mean(dim=(1, 2)) * masks.sum(dim=(1, 2))
@@ -76,7 +80,9 @@ def lift(maps: torch.Tensor, masks: torch.Tensor) -> Ratio:
 def positive_share(maps: torch.Tensor, masks: torch.Tensor) -> Ratio:
     """Share of a map's positive values that lies in a mask; negative values count as 0.
 
-    To be compared with `area_share`, which is what a constant map gets.
+    maps: (B, H, W); masks: (B, h, w). Of each image on its own it is the relevance mass accuracy of
+    Arras et al., CLEVR-XAI, 2022. To be compared with `area_share`, which is what a constant map
+    gets. Raises ValueError if maps and masks differ in number.
     """
     maps, masks = aligned(maps, masks)
     positive = maps.clamp(min=0)
@@ -84,7 +90,10 @@ def positive_share(maps: torch.Tensor, masks: torch.Tensor) -> Ratio:
 
 
 def area_share(masks: torch.Tensor) -> Ratio:
-    """Share of the image that a mask covers."""
+    """Share of the image that a mask covers; masks: (B, h, w).
+
+    Raises ValueError for masks beyond 0 and 1.
+    """
     checks.masks(masks)
     masks = masks.cpu().double()
     everywhere = torch.full((len(masks),), float(masks[0].numel()), dtype=torch.float64)
@@ -94,9 +103,10 @@ def area_share(masks: torch.Tensor) -> Ratio:
 def pointing(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """The pointing game: (B,) 1 where the map's largest value lies in the mask, else 0.
 
-    Several equally large values count by their share in the mask, so that a constant map gets
-    the mask's area and not luck. Signs stay as they are. A pixel counts as in the mask if at least
-    half of it is covered.
+    Zhang et al., Top-Down Neural Attention by Excitation Backprop, 2016. maps: (B, H, W); masks:
+    (B, h, w). Several equally large values count by their share in the mask, so that a constant map
+    gets the mask's area and not luck. Signs stay as they are. A pixel counts as in the mask if at
+    least half of it is covered. Raises ValueError if maps and masks differ in number.
     """
     maps, masks = aligned(maps, masks)
     largest = maps == maps.amax(dim=(1, 2), keepdim=True)
@@ -108,6 +118,7 @@ def part_means(
 ) -> dict[str, torch.Tensor]:
     """Mean of the map on each part, in the map's unit and with its signs.
 
+    maps: (B, H, W); labels: (B, h, w), an index into part_names.
     Returns part -> (B,) float64, NaN in images that lack the part.
     Raises ValueError for a label without a name, another number of maps, or NaN in them.
     """
@@ -136,8 +147,9 @@ def strongest_part(
 ) -> list[str | None]:
     """For each image the part on which the map's mean is largest; None if it has none of them.
 
-    candidates: the parts to choose among; all if None. Signs stay as they are.
-    Raises ValueError for a candidate that is no part.
+    maps: (B, H, W); labels: (B, h, w), an index into part_names. candidates: the parts to choose
+    among; all if None. Signs stay as they are.
+    Raises ValueError for a candidate that is no part, and a label without a name.
     """
     candidates = list(part_names if candidates is None else candidates)
     if unknown := set(candidates) - set(part_names):
@@ -164,7 +176,9 @@ def box_masks(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def box_energy(maps: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> Ratio:
     """Share of a map's positive values in the bounding box (B, 4), in pixels of images of `size`.
 
-    Negative values count as 0. To be compared with `area_share(box_masks(boxes, size))`.
+    maps: (B, H, W). Negative values count as 0. The energy-based pointing game of Wang et al.,
+    Score-CAM, 2020. To be compared with `area_share(box_masks(boxes, size))`. Raises ValueError if
+    maps and boxes differ in number.
     """
     return positive_share(maps, box_masks(boxes, size))
 

@@ -67,8 +67,11 @@ EFFECTS = {
     "spared": Measure("follows what is spared"),
 }
 REMOVALS = {
-    **{f"keep_{round(100 * s)}": Measure(f"keep {100 * s:.0f} %") for s in CHOSEN},
-    **{f"drop_{round(100 * s)}": Measure(f"drop {100 * s:.0f} %", larger=False) for s in CHOSEN},
+    **{f"keep_{round(100 * s)}": Measure(f"accuracy, keep {100 * s:.0f} %") for s in CHOSEN},
+    **{
+        f"drop_{round(100 * s)}": Measure(f"accuracy, drop {100 * s:.0f} %", larger=False)
+        for s in CHOSEN
+    },
     **{f"insertion_{i}": Measure(f"insertion, {i}") for i in IMPUTATIONS},
     **{f"deletion_{i}": Measure(f"deletion, {i}", larger=False) for i in IMPUTATIONS},
     **{f"insertion_{i}_cosine": Measure(f"insertion of z, {i}") for i in IMPUTATIONS},
@@ -79,7 +82,8 @@ REMOVALS = {
 def on_parts(maps: Tensor, labels: Tensor, regions: Mapping[str, Tensor]) -> Table:
     """Maps (B, H, W) of drawn birds against the masks "defining" and "used" (B, h, w).
 
-    Each image counts alike, however large the values of its map are.
+    Each image counts alike, however large the values of its map are. Lift and mass, rank accuracy
+    and pointing game are those of `localisation` and `heat`.
     """
     defining = regions["defining"]
     alike = _of_one_size(maps)
@@ -94,7 +98,7 @@ def on_parts(maps: Tensor, labels: Tensor, regions: Mapping[str, Tensor]) -> Tab
 
 
 def on_photographs(maps: Tensor, some: ImageSet) -> Table:
-    """Maps of photographs against their boxes and part locations."""
+    """Maps (B, H, W) of photographs against their boxes (B, 4) and part locations (B, P, 3)."""
     size = tuple(some.images.shape[-2:])
     box = localisation.box_masks(some.boxes, size)
     return {
@@ -128,6 +132,7 @@ class Exchanged:
 
     @property
     def spared(self) -> Tensor:
+        """Which parts move the representation and not the decision, by `effects.spared`: (P, B)."""
         return effects.spared(self.representation, self.decision)
 
     def used(self, count: int = 4) -> list[str]:
@@ -151,9 +156,10 @@ def exchanged(
 def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
     """How far maps follow what exchanges did, and beside each its null ("..._null").
 
-    By a map's sum on a part, over the parts of each image on its own; with "_size", by the sum of
-    its values without their signs; with "_mean", by its mean there; with "_pooled", by the sum,
-    over all parts of all images together.
+    maps: (B, H, W); labels: (B, h, w), an index into the parts of `found`. By a map's sum on a
+    part, over the parts of each image on its own; with "_size", by the sum of its values without
+    their signs; with "_mean", by its mean there; with "_pooled", by the sum, over all parts of all
+    images together.
     """
     area = effects.areas(labels, found.parts)
     ways = {
@@ -181,7 +187,10 @@ def _mean(found: Ratio | Tensor) -> Ratio | Tensor:
 
 
 def by_sums(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:
-    """Of `against_effects` the first reading alone: sums on parts, image by image, no null."""
+    """Of `against_effects` the first reading alone: sums on parts, image by image, no null.
+
+    Arguments as there. Gives (B,) for each of `EFFECTS`.
+    """
     held = effects.mean_on_parts(maps, labels, found.parts) * effects.areas(labels, found.parts)
     return {name: effects.following(held, getattr(found, name)) for name in EFFECTS}
 
@@ -193,7 +202,8 @@ def removals(
 ) -> dict[str, list[dict[str, dict[str, Removal]]]]:
     """For each method and explainer: imputation -> measure -> `Removal`, kept in the cache.
 
-    shares: of the locations, for each imputation that is wanted
+    maps: method -> for each explainer (or once) the maps (B, H, W) of the queries; shares: of the
+    locations, for each imputation that is wanted.
     """
     images, measures = one.images, one.questions.measures(one.network, one.embeddings)
     runs = {

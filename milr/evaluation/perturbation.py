@@ -104,6 +104,8 @@ def at_locations(maps: Tensor, grid: tuple[int, int], offset: tuple[float, float
 class Curves:
     """What is left of a scalar as more and more locations are kept.
 
+    Insertion and deletion: Petsiuk et al., RISE, 2018.
+
     shares: (S,) of the locations that are kept, from 0 to 1
     most:   (S, B) when they are the most relevant ones. This is insertion, most relevant first,
             and read backwards it is deletion, least relevant first: the same images
@@ -171,7 +173,8 @@ def keep(
     """Sufficiency: the measures, (S, B) each, with only those shares of locations left.
 
     They are the map's largest. With `milr.peers.targets.episode_correct` as a measure its mean is
-    the accuracy that is left. Arguments as for `curves`.
+    the accuracy that is left. Arguments as for `curves`, shares of length S. Raises ValueError if
+    images and maps differ in number.
     """
     _check(images, maps, measures)
     checks.shares(shares)
@@ -189,7 +192,10 @@ def drop(
     shares: Sequence[float] = SHARES,
     batch_size: int = 64,
 ) -> dict[str, Tensor]:
-    """Necessity: the measures, (S, B) each, without those shares of locations; see `keep`."""
+    """Necessity: the measures, (S, B) each, without those shares of locations; see `keep`.
+
+    Raises ValueError as `keep` does.
+    """
     _check(images, maps, measures)
     checks.shares(shares)
     order = ranked(maps, grid)

@@ -33,7 +33,10 @@ def without(network: nn.Sequential, removed: Units) -> nn.Sequential:
 
 
 def magnitudes(network: nn.Sequential) -> list[np.ndarray]:
-    """Of each hidden unit, the norm of its weights in times that of its weights out."""
+    """Of each hidden unit, the norm of its weights in times that of its weights out.
+
+    An array (units,) for each hidden layer.
+    """
     layers = linear_layers(network)
     return [
         (one.weight.norm(dim=1) * other.weight.norm(dim=0)).numpy()
@@ -42,14 +45,21 @@ def magnitudes(network: nn.Sequential) -> list[np.ndarray]:
 
 
 def smallest(values: Units, counts: Sequence[int]) -> list[np.ndarray]:
-    """Places of as many units of each layer as `counts` says, of the smallest values."""
+    """Places of as many units of each layer as `counts` says, of the smallest values.
+
+    values: (units,) of each hidden layer. Gives places (count,) of each.
+    """
     return [
         np.argsort(one, kind="stable")[:count] for one, count in zip(values, counts, strict=True)
     ]
 
 
 def at_random(widths: Sequence[int], counts: Sequence[int], seed) -> list[np.ndarray]:
-    """Places of as many units of each layer, drawn by the seed."""
+    """Places of as many units of each layer, drawn by the seed.
+
+    widths, counts: of each hidden layer, how many units it has, and how many are taken. Gives
+    places (count,) of each.
+    """
     random = np.random.default_rng(seed)
     return [random.permutation(w)[:count] for w, count in zip(widths, counts, strict=True)]
 
@@ -59,7 +69,8 @@ def one_by_one(
 ) -> np.ndarray:
     """Scores with 0, 1, ..., all hidden units gone, those of the smallest values first.
 
-    Of several layers, units are compared by their rank within their own layer.
+    values: (units,) of each hidden layer. Of several layers, units are compared by their rank
+    within their own layer. Gives (all units + 1,).
     """
     widths = [len(one) for one in values]
     ranks = [np.argsort(np.argsort(one, kind="stable")) / len(one) for one in values]

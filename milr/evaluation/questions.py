@@ -48,7 +48,8 @@ class Questions:
 def ask(labels: Tensor, count: int, ways: int = 5, shots: int = 1, seed: int = 0) -> Questions:
     """So many images of a set, drawn at random, with an episode each; labels: (m,), their classes.
 
-    Raises ValueError if there are fewer images than that, or fewer classes than `ways`.
+    Raises ValueError if there are fewer images than that, fewer classes than `ways`, or too few
+    images of a class that is drawn.
     """
     known = labels.numpy()
     classes = np.unique(known)

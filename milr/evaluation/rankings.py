@@ -35,7 +35,10 @@ def shares(values: np.ndarray) -> np.ndarray:
 
 
 def ranked(values: np.ndarray, names: tuple[str, ...]) -> str:
-    """Names from the largest value to the smallest, as "a > b > c", with = between equal ones."""
+    """Names from the largest value to the smallest, as "a > b > c", with = between equal ones.
+
+    values: (n,), one for each of the names.
+    """
     order = np.argsort(-values, kind="stable")
     signs = [
         " = " if np.isclose(*values[[i, j]]) else " > "

@@ -1,4 +1,7 @@
-"""Taking away by a map, once for all measures: sufficiency, necessity, insertion and deletion."""
+"""Taking away by a map, once for all measures: sufficiency, necessity, insertion and deletion.
+
+Insertion and deletion: Petsiuk et al., RISE, 2018.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,8 +71,9 @@ def removal(
 ) -> dict[str, Removal]:
     """Keep, and drop, shares of the locations in the order of the maps (B, H, W).
 
-    run, measures, grid: as for `perturbation.curves`; ends: what `ends` gives for the same.
-    shares: between 0 and 1, the smallest first, or ValueError is raised.
+    run, measures, grid: as for `perturbation.curves`; ends: what `ends` gives for the same. shares:
+    between 0 and 1, the smallest first, or ValueError is raised; so it is if images and maps differ
+    in number.
     """
     checks.shares(shares, rising=True)
     kept = perturbation.keep(run, images, maps, measures, grid, shares)
@@ -84,10 +88,11 @@ def removal(
 
 
 def passed_and_stopped(explainer: MILR, images: Tensor, batch_size: int = 64) -> tuple:
-    """Outputs with only what the bottleneck passes, and with only what it stops.
+    """Outputs with only what the bottleneck passes, and with only what it stops: (B, ...) each.
 
-    For the second the shares are turned round: as much of a feature comes through as was replaced
-    by noise before. The same noise for both, drawn anew for every image.
+    images: (B, ...), normalised. For the second the shares are turned round: as much of a feature
+    comes through as was replaced by noise before. The same noise for both, drawn anew for every
+    image. On the CPU. Raises as `MILR.through` does.
     """
     found = explainer.state()["inserted"]
     outputs: tuple[list, list] = ([], [])

@@ -56,7 +56,7 @@ def rank_similarity(maps: Tensor, others: Tensor) -> Tensor:
     """Spearman's rank correlation of each two maps (B, H, W), over their pixels: (B,).
 
     Signs count; take `maps.abs()` to compare magnitudes. 0 for a constant map, which is like no
-    other.
+    other. Raises ValueError for maps of different shapes.
     """
     _check_alike(maps, others)
     found = rank_correlation(maps.flatten(1).numpy(), others.flatten(1).numpy())
@@ -80,7 +80,10 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
 
 
 def edge_similarity(maps: Tensor, images: Tensor) -> Tensor:
-    """Rank correlation of maps (B, H, W) with the edges of their images (B, C, H, W): (B,)."""
+    """Rank correlation of maps (B, H, W) with the edges of their images (B, C, H, W): (B,).
+
+    Raises ValueError for maps of another resolution or number than the images.
+    """
     return rank_similarity(maps, edges(None, images))
 
 
@@ -88,7 +91,7 @@ def seed_similarity(maps: Sequence[Tensor]) -> Tensor:
     """Rank correlation, image by image, of each two of several maps (B, H, W): (pairs, B).
 
     The maps are of the same images, by explainers, or of models, that differ in their seed alone.
-    Raises ValueError for fewer than two.
+    Raises ValueError for fewer than two, or different shapes.
     """
     if len(maps) < 2:
         raise ValueError(f"{len(maps)} set of maps; give two or more, one of each seed")

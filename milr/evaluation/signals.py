@@ -37,7 +37,8 @@ def class_distance(maps: Tensor, others: Tensor) -> Tensor:
     """(B,) L2 distance of two maps (B, H, W) of each image, each divided by its own L2 length.
 
     0 for maps that point the same way, the root of 2 for maps that share nothing, 2 for opposite
-    ones. A map that is 0 everywhere stays so.
+    ones. A map that is 0 everywhere stays so. Between the maps for two classes it is the class
+    label sensitivity of the review of MIP-IN, for maps of one length.
     """
     a, b = (F.normalize(one.flatten(1).double(), dim=1) for one in (maps, others))
     return (a - b).norm(dim=1)
@@ -70,7 +71,8 @@ def normal_ceiling(error: float, dimensions: int) -> float:
 
     error: E||X - g(Y)||^2, over all dimensions. Of all variables with that error the normal one
     has the largest entropy, so that h(X | g(Y)) <= d / 2 ln(2 pi e error / d); this is divided by
-    d. It can be negative. Raises ValueError for an error that is not above 0.
+    d. It can be negative. It holds for continuous signals, for which the review of MIP-IN names
+    Fano's inequality. Raises ValueError for an error that is not above 0.
     """
     if error <= 0:
         raise ValueError(f"error is {error}; nothing is bounded unless it is above 0")
@@ -80,7 +82,8 @@ def normal_ceiling(error: float, dimensions: int) -> float:
 def fano_ceiling(error: float, classes: int) -> float:
     """What a share of wrong guesses lets the entropy of a class be, at most: Fano, in nats.
 
-    H(C | S) <= H(error) + error ln(classes - 1). Raises ValueError for no share, or one class.
+    H(C | S) <= H(error) + error ln(classes - 1); Cover and Thomas, 2006, chapter 2. Raises
+    ValueError for no share, or one class.
     """
     if not 0 <= error <= 1 or classes < 2:
         raise ValueError(f"error {error} of {classes} classes; give a share, and 2 or more classes")
@@ -113,7 +116,7 @@ def pooled(found: Sequence[Estimate]) -> Interval:
 
 
 def joined(features: Sequence[Tensor]) -> Tensor:
-    """Several (n, ...) as one (n, D)."""
+    """Several (n, ...) as one (n, D), their numbers side by side."""
     return torch.cat([one.flatten(1) for one in features], dim=1)
 
 

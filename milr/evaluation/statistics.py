@@ -48,7 +48,8 @@ class Paired:
 def mean_interval(values, level: float = 0.95) -> Interval:
     """Mean of independent values (n,) with its normal interval, as usual for episodes.
 
-    1.96 standard errors to either side for 95 %. Raises ValueError for fewer than two values.
+    1.96 standard errors to either side for 95 %. Raises ValueError for fewer than two values, or
+    for some that are not finite.
     """
     values = _column(values)
     half = stats.norm.ppf((1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values))
@@ -95,12 +96,18 @@ def bootstrap(
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray, axis=None) -> np.ndarray:
-    """Sum by sum: the statistic of `localisation.Ratio`."""
+    """Sum by sum: the statistic of `localisation.Ratio`.
+
+    numerators, denominators: of one shape, (n,) say; summed over `axis`, or over all if it is None.
+    """
     return np.sum(numerators, axis=axis) / np.sum(denominators, axis=axis)
 
 
 def ratio_interval(numerators, denominators, **settings) -> Interval:
-    """Bootstrap of a ratio of totals over images: `ratio_interval(*lift(maps, masks).pair)`."""
+    """Bootstrap of a ratio of totals over images: `ratio_interval(*lift(maps, masks).pair)`.
+
+    numerators, denominators: (n,); settings, and what is raised: as for `bootstrap`.
+    """
     return bootstrap((numerators, denominators), ratio, **settings)
 
 
@@ -145,7 +152,11 @@ def hierarchical(
 
 
 def paired(a, b, seed: int = 0, level: float = 0.95) -> Paired:
-    """Compare two methods on the same images, a and b (n,): bootstrap of the mean difference."""
+    """Compare two methods on the same images, a and b (n,): bootstrap of the mean difference.
+
+    Raises ValueError if they differ in length, for fewer than two values, or for some that are not
+    finite.
+    """
     a, b = _column(a), _column(b)
     if len(a) != len(b):
         raise ValueError(f"{len(a)} values and {len(b)}; give one of each method for each image")
@@ -162,7 +173,7 @@ def rank_correlation(a, b) -> np.ndarray:
 
     Places that are NaN in either are left out (parts that an image lacks). NaN for a row with
     fewer than three places left, or constant ones. Quote the value for random maps beside it: over
-    few parts of unequal size it need not be 0.
+    few parts of unequal size it need not be 0. Raises ValueError for two shapes.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:

@@ -28,6 +28,7 @@ class Score:
 
     @property
     def value(self) -> float:
+        """Sum of the numerators by sum of the denominators."""
         return float(self.numerators.sum() / self.denominators.sum())
 
 

@@ -24,7 +24,7 @@ MEASURES = {
     "lift_clamped": "lift, negatives as 0",
     "mass": "mass",
     "decision": "follows the decision",
-    "keep_5": "keep 5 %",
+    "keep_5": "accuracy, keep 5 %",
     "keep_10": "keep 10 %",
     "drop_5": "drop 5 %",
 }

@@ -12,7 +12,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def strong(images: Tensor, generator: Generator) -> Tensor:
-    """For few photographs: a flipped, turned and enlarged part, in other light and colour."""
+    """For few photographs: a flipped, turned and enlarged part, in other light and colour.
+
+    (B, 3, H, W) uint8 in and out, each image on its own.
+    """
     views = _moved(images.float(), generator)
     return _coloured(views, generator).round().clamp(0, 255).to(torch.uint8)
 

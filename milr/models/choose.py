@@ -88,6 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _check(type(settings), chosen.name)
         default = getattr(settings, chosen.name)
+        if not isinstance(default, int | float | str | None):
+            parser.error(f"{chosen.name} is neither a number nor a word; set it in Python")
         values = [(str if default is None else type(default))(value) for value in chosen.values]
     except ValueError as error:
         parser.error(str(error))

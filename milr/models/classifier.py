@@ -7,23 +7,29 @@ from torchvision.models.resnet import ResNet
 
 from milr.data.images import ImageSet
 from milr.distributed import gather
-from milr.models.prototypical import BACKBONES, PrototypicalNetwork, embed
+from milr.models.prototypical import BACKBONES, PrototypicalNetwork, embed, one_of
 
 
 class Classifier(ResNet):
     """torchvision's ResNet with its own names of layers; "fc" gives a logit for each class.
 
-    classes: how many; backbone, weights and the errors raised: as for `PrototypicalNetwork` (with
-    weights, all layers but the last one start from them)
+    classes: how many; backbone, weights: as for `PrototypicalNetwork` (with weights, all layers but
+    the last one start from them)
+
+    Raises ValueError for fewer than two classes, else as `PrototypicalNetwork` does.
     """
 
     def __init__(self, classes: int, backbone: str = "resnet18", weights: str | None = None):
         if classes < 2:
             raise ValueError(f"{classes} classes; give 2 or more")
-        start = PrototypicalNetwork(backbone, weights=weights)
-        super().__init__(*BACKBONES[backbone], num_classes=classes)
+        one_of("backbone", backbone, BACKBONES)
+        # The last layer after all others: those then start from the same random numbers as in a
+        # `PrototypicalNetwork`, however many classes there are.
+        super().__init__(*BACKBONES[backbone])
+        self.fc = nn.Linear(self.fc.in_features, classes)
         if weights is not None:
             # Not strict: what starts from there has a temperature, and no last layer.
+            start = PrototypicalNetwork(backbone, weights=weights)
             self.load_state_dict(start.state_dict(), strict=False)
 
 
@@ -48,7 +54,8 @@ class CrossEntropy(nn.Module):
 def held_out(images: ImageSet, per_class: int) -> tuple[Tensor, Tensor]:
     """Indices of the images to learn from and, the last `per_class` of each class, to test with.
 
-    Raises ValueError if that leaves a class without an image to learn from.
+    (m,) and (per_class * classes,) int64, each in ascending order. Raises ValueError if that leaves
+    a class without an image to learn from.
     """
     counts = torch.bincount(images.targets, minlength=len(images.classes))
     if not 1 <= per_class < counts.min():

@@ -1,6 +1,6 @@
 """Fit an explainer to a trained prototypical network, once: it is kept in the cache.
 
-python -m milr.models.explainers --data birds --beta 1 --seed 0
+python -m milr.models.explainers --network-data birds --beta 1 --seed 0
 fabric run --accelerator=cuda --devices=4 milr/models/explainers.py --beta 1
 """
 
@@ -147,7 +147,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> Explaining:
-    """Settings from a command line: `--network-...` for the network's, else the explainer's."""
+    """Settings from a command line: `--network-...` for the network's, else the explainer's.
+
+    Without `--beta` it is `SHARP` of the network's data.
+    """
     parser = argparse.ArgumentParser("milr.models.explainers", description=Explaining.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     for prefix, cls in (("network-", Training), ("", Explaining)):
@@ -158,7 +161,8 @@ def parse(arguments: list[str] | None) -> Explaining:
     given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
     network = {k[len("network_") :]: v for k, v in given.items() if k.startswith("network_")}
     own = {k: v for k, v in given.items() if not k.startswith("network_")}
-    return Explaining(training=recipe(**{"data": "birds"} | network), **own)
+    training = recipe(**{"data": "birds"} | network)
+    return Explaining(training, **{"beta": SHARP[training.data]} | own)
 
 
 if __name__ == "__main__":

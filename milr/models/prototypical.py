@@ -42,9 +42,9 @@ class PrototypicalNetwork(ResNet):
     def __init__(
         self, backbone: str = "resnet18", metric: str = "cosine", weights: str | None = None
     ):
-        _one_of("backbone", backbone, BACKBONES)
-        _one_of("metric", metric, METRICS)
-        _one_of("weights", weights, (None, "imagenet"))
+        one_of("backbone", backbone, BACKBONES)
+        one_of("metric", metric, METRICS)
+        one_of("weights", weights, (None, "imagenet"))
         super().__init__(*BACKBONES[backbone])
         self.metric = metric
         self.dimension = self.fc.in_features
@@ -63,7 +63,10 @@ class PrototypicalNetwork(ResNet):
 
 
 def prototypes(support: Tensor) -> Tensor:
-    """Mean embedding of each class: (ways, shots, D) -> (ways, D). Snell et al., equation 1."""
+    """Mean embedding of each class: (ways, shots, D) -> (ways, D). Snell et al., equation 1.
+
+    Raises ValueError for another shape.
+    """
     if support.dim() != 3:
         raise ValueError(
             f"support has shape {tuple(support.shape)}; give embeddings as (ways, shots, D)"
@@ -77,7 +80,7 @@ def similarity(query: Tensor, reference: Tensor, metric: str) -> Tensor:
     "cosine": between -1 and 1; "euclidean": minus the squared distance, at most 0.
     Raises ValueError if the two differ in D, or for another metric.
     """
-    _one_of("metric", metric, METRICS)
+    one_of("metric", metric, METRICS)
     if query.shape[1:] != reference.shape[1:]:
         raise ValueError(
             f"embeddings of shape {tuple(query.shape)} and {tuple(reference.shape)} cannot be "
@@ -150,6 +153,7 @@ def _imagenet(backbone: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _one_of(name: str, given, allowed) -> None:
+def one_of(name: str, given, allowed) -> None:
+    """Raises ValueError unless what is given for a setting is one of those allowed."""
     if given not in allowed:
         raise ValueError(f"{name} is {given!r}; give one of {', '.join(map(str, allowed))}")

@@ -70,7 +70,10 @@ def recipe(data: str, **changes) -> Training:
 
 
 def load_sets(settings: Training, splits: tuple[str, ...]) -> dict[str, ImageSet]:
-    """The images of some of the splits "train", "validation" and "novel"."""
+    """The images of some of the splits "train", "validation" and "novel".
+
+    Raises ValueError for data other than "birds" or "cub", and as `birds.load` and `cub.load` do.
+    """
     if settings.data == "birds":
         size, world = settings.size, settings.world
         return {

@@ -1,6 +1,7 @@
 """Small classifiers for small pictures: a perceptron of three layers, and a little VGG."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +11,9 @@ from torch.nn import functional
 from milr import cache
 from milr.data.images import ImageSet, augment, content_digest
 
-SOURCES = (Path(__file__), Path(__file__).parent.parent / "data" / "images.py")
+_DATA = Path(__file__).parent.parent / "data"
+SOURCES = (Path(__file__), _DATA / "images.py", _DATA / "digits.py")
+FIRST = 16  # images: what `prepare` makes of them tells it from another one
 
 
 def perceptron(
@@ -52,7 +55,7 @@ def little_vgg(
 def learn(
     network: nn.Module,
     images: ImageSet,
-    prepare,
+    prepare: Callable[[Tensor], Tensor],
     *,
     steps: int,
     batch: int = 64,
@@ -67,11 +70,18 @@ def learn(
     varied:  whether every step sees new views of its images (`milr.data.images.augment`)
 
     By AdamW, whose rate falls to 0 along a cosine. The weights that the network comes with don't
-    count, they are drawn from the seed. The network is in evaluation mode, on the CPU.
+    count, they are drawn from the seed. The network is in evaluation mode, on the CPU. It is found
+    again if it prints the same, the sources of its modules' classes are the same, and `prepare`
+    makes the same of the first images.
+
+    Raises ValueError for a module that cannot start anew (it has parameters or buffers of its own
+    and no `reset_parameters`), or whose class is in no file.
     """
+    sources = (*SOURCES, *_written_in(network))
+    _check_starts(network)
     settings = {"steps": steps, "batch": batch, "rate": learning_rate, "varied": varied}
     config = settings | {"network": str(network), "seed": seed, "device": device}
-    config["prepare"] = prepare.__name__
+    data = content_digest(images.digest, prepare(images.images[:FIRST]))
 
     def make() -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]):
@@ -80,9 +90,34 @@ def learn(
             _train(network.to(device), images, prepare, settings, seed)
         return {name: value.cpu() for name, value in network.state_dict().items()}
 
-    state = cache.cached("small", config, make, sources=SOURCES, data=content_digest(images.digest))
+    state = cache.cached("small", config, make, sources=sources, data=data)
     network.load_state_dict(state)
     return network.eval().cpu()
+
+
+def _written_in(network: nn.Module) -> list[Path]:
+    """The files of the modules' classes, but for those of torch, whose version counts."""
+    files = set()
+    for kind in {type(module) for module in network.modules()}:
+        if kind.__module__.split(".")[0] not in ("torch", "torchvision"):
+            file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+            if file is None:
+                raise ValueError(
+                    f"{kind.__name__} is defined in no file, so that a change of it could not be "
+                    "told; write it in a module and import it"
+                )
+            files.add(Path(file))
+    return sorted(files)
+
+
+def _check_starts(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        if own and not hasattr(module, "reset_parameters"):
+            raise ValueError(
+                f"module {name!r} ({type(module).__name__}) has parameters or buffers of its own "
+                "and no reset_parameters to start them anew; give it one, or train it elsewhere"
+            )
 
 
 def _start_anew(network: nn.Module) -> None:

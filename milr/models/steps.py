@@ -38,7 +38,8 @@ def each(
 ) -> Iterator[int]:
     """Make `settings.steps` steps; after each, yield how many were made.
 
-    batches: indices of the images of a step; name: of the progress bar
+    batches: indices (B,) of the images of each step; name: of the progress bar; history: of
+    `new_history`. Raises FloatingPointError if the loss is no longer finite.
     """
     began = time.monotonic()
     bar = {"total": settings.steps, "disable": not fabric.is_global_zero, "mininterval": 1.0}

@@ -21,7 +21,10 @@ def perceptron(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
 def train(
     split: Split, hidden: tuple[int, ...], seed: int, steps: int = 300, rate: float = 0.01
 ) -> nn.Sequential:
-    """A classifier with these hidden layers, trained with Adam on all rows to learn from."""
+    """A classifier with these hidden layers, trained with Adam on all rows to learn from.
+
+    It gives logits (n, classes) of features (n, d).
+    """
     network = perceptron((split.features.shape[1], *hidden, len(split.table.classes)), seed)
     x = torch.from_numpy(split.features[split.train])
     y = torch.from_numpy(split.table.labels[split.train])
@@ -46,7 +49,7 @@ def units(network: nn.Sequential, features: np.ndarray) -> list[np.ndarray]:
 
 @torch.no_grad()
 def accuracy(network: nn.Sequential, split: Split, rows: np.ndarray) -> float:
-    """Share of these rows whose class has the largest logit."""
+    """Share of these rows whose class has the largest logit; rows: (m,), their places."""
     logits = network(torch.from_numpy(split.features[rows]))
     return float((logits.argmax(1).numpy() == split.table.labels[rows]).mean())
 
@@ -57,5 +60,5 @@ def linear_layers(network: nn.Sequential) -> list[nn.Linear]:
 
 
 def tensors(split: Split, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Features and labels of these rows."""
+    """Features (m, d) float32 and labels (m,) int64 of these rows; rows: (m,), their places."""
     return torch.from_numpy(split.features[rows]), torch.from_numpy(split.table.labels[rows])

@@ -68,8 +68,10 @@ def train(
     share: weight of the head's loss; with 0 it becomes the network of `milr.models.train.train`
     history: "loss", "accuracy" (of episodes of training images) and "seconds" of each step
 
-    Raises ValueError unless there is a row of values for each image.
+    Raises ValueError unless there is a row of values for each image, and for settings that cannot
+    be, and FloatingPointError as `milr.models.train.train`.
     """
+    loop.check(settings)
     if looks.dim() != 2 or len(looks) != len(images):
         raise ValueError(
             f"looks has shape {tuple(looks.shape)} for {len(images)} images; give (n, attributes), "

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from milr import cache, distributed
-from milr.data.episodes import batches_by_class
+from milr.data.episodes import batches_by_class, sample
 from milr.data.images import ImageSet, normalise
 from milr.models.augmentation import AUGMENTATIONS
 from milr.models.learner import Learner
@@ -38,6 +38,8 @@ SOURCES = (
     *(_MILR / "data" / f"{name}.py" for name in ("images", "episodes")),
 )
 CHECKPOINT_SECONDS = 30.0
+# The episodes of a validation.
+VALIDATED = {"ways": 5, "shots": 1, "queries": 10}
 
 
 def train(
@@ -54,14 +56,10 @@ def train(
     it. Raises FloatingPointError if the loss is no longer finite, and ValueError if the settings do
     not fit the data.
     """
-    if settings.steps < 1:
-        raise ValueError(f"steps is {settings.steps}; give 1 or more")
-    if settings.augmentation not in AUGMENTATIONS:
-        raise ValueError(
-            f"augmentation is {settings.augmentation!r}; give one of {', '.join(AUGMENTATIONS)}"
-        )
+    check(settings)
     fabric = distributed.make_fabric(settings.device, settings.processes, settings.precision)
     sets = sets or load_sets(settings, ("train", "validation"))
+    _check_validation(settings, sets["validation"])
     place = {
         "config": _what_counts(settings, fabric),
         "sources": SOURCES,
@@ -74,6 +72,29 @@ def train(
     return network.eval().to(fabric.device), made["history"]
 
 
+def check(settings: Training) -> None:
+    """Raises ValueError for settings that no training here can do with; all of them ask this."""
+    if settings.steps < 1:
+        raise ValueError(f"steps is {settings.steps}; give 1 or more")
+    if settings.augmentation not in AUGMENTATIONS:
+        raise ValueError(
+            f"augmentation is {settings.augmentation!r}; give one of {', '.join(AUGMENTATIONS)}"
+        )
+
+
+def _check_validation(settings: Training, images: ImageSet) -> None:
+    """Draw an episode, so that what cannot be validated is known before the training."""
+    if settings.validations < 1:
+        return
+    try:
+        sample(images.targets, **VALIDATED)
+    except ValueError as error:
+        raise ValueError(
+            f"the training cannot be validated: {error}. Give other validation images (of drawn "
+            f"birds, set per_species, now {settings.per_species}), or validations=0 for none"
+        ) from error
+
+
 def _what_counts(settings: Training, fabric: Fabric) -> dict:
     """The settings that the weights depend on: any number of processes learns the same."""
     config = asdict(settings) | {"device": fabric.device.type}
@@ -82,19 +103,36 @@ def _what_counts(settings: Training, fabric: Fabric) -> dict:
 
 
 def once(fabric: Fabric, name: str, place: dict, make: Callable[[], dict]) -> dict:
-    """`cache.cached` for all processes: the first one looks it up, all of them make it."""
+    """`cache.cached` for all processes: the first one looks it up, all of them make it.
+
+    Raises what the first one raises; RuntimeError in the others if it failed where they wait.
+    """
     if not fabric.is_global_zero:
-        found = fabric.broadcast(None)
-        return make() if found is None else found
-    missed = []
+        said, found = fabric.broadcast(None)
+        if said == "make":
+            found = make()
+            said, _ = fabric.broadcast(None)
+        if said == "failed":
+            raise RuntimeError(f"the first process failed with {name}; its message says why")
+        return found
+    reached = []
 
     def make_with_all():
-        missed.append(True)
-        fabric.broadcast(None)
-        return make()
+        reached.append("make")
+        fabric.broadcast(("make", None))
+        made = make()
+        reached.append("made")
+        return made
 
-    found = cache.cached(name, make=make_with_all, **place)
-    return found if missed else fabric.broadcast(found)
+    try:
+        found = cache.cached(name, make=make_with_all, **place)
+    except Exception:
+        # The others wait for a word, unless they are in the middle of making it.
+        if reached != ["make"]:
+            fabric.broadcast(("failed", None))
+        raise
+    fabric.broadcast(("found", None if reached else found))
+    return found
 
 
 def _fit(fabric: Fabric, settings: Training, sets: dict[str, ImageSet], place: dict) -> dict:
@@ -189,7 +227,7 @@ def _validations(settings: Training) -> set[int]:
 
 
 def _validate(network: PrototypicalNetwork, images: ImageSet, history: dict) -> None:
-    accuracies = evaluate(network, images, ways=5, shots=1, queries=10, episodes=300)
+    accuracies = evaluate(network, images, **VALIDATED, episodes=300)
     history["validation_step"].append(len(history["loss"]))
     history["validation_accuracy"].append(float(accuracies.mean()))
 

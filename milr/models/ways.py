@@ -86,8 +86,10 @@ def train(settings: Training, way: str, images: ImageSet, keep: Sequence[int] = 
           (two augmented views of each of half as many pictures, drawn without a look at classes)
     keep: after how many steps the network is kept, between 0 (untrained) and `settings.steps`
 
-    Raises ValueError for another way or step, and FloatingPointError as `milr.models.train.train`.
+    Raises ValueError for another way or step or settings that cannot be, and FloatingPointError as
+    `milr.models.train.train`.
     """
+    loop.check(settings)
     if way not in WAYS:
         raise ValueError(f"way is {way!r}; give one of {', '.join(WAYS)}")
     if strange := [step for step in keep if not 0 <= step <= settings.steps]:

@@ -11,7 +11,10 @@ from milr.peers.targets import Target
 
 
 def edges(model: nn.Module, images: Tensor, target: Target | None = None) -> Tensor:
-    """Sobel's edge strength of the mean over colour channels; neither model nor target is used."""
+    """Sobel's edge strength of the mean over colour channels; neither model nor target is used.
+
+    images: (B, C, H, W); (B, H, W), at least 0.
+    """
     found = []
     # Image by image: scipy's filter would smooth along the batch, too.
     for grey in images.detach().mean(1).cpu().numpy():
@@ -20,7 +23,10 @@ def edges(model: nn.Module, images: Tensor, target: Target | None = None) -> Ten
 
 
 def centred(width: float = 0.25) -> Method:
-    """A Gaussian in the middle; width: its standard deviation in shares of the image's sides."""
+    """A Gaussian in the middle; width: its standard deviation in shares of the image's sides.
+
+    Maps (B, H, W) of images (B, C, H, W), all the same.
+    """
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         row, column = (
@@ -43,7 +49,7 @@ def random(cell: int = 4) -> Method:
 
 
 def activation_norm(layer: str) -> Method:
-    """Length of a location's feature vector in a layer."""
+    """Length of a location's feature vector in a layer of maps: (B, h, w), on its grid."""
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         with torch.no_grad(), taps.read(model, (layer,)) as outputs:

@@ -6,15 +6,17 @@ the rest, by the same objective. Nothing ties it to z: it can agree with q whate
 the price bounds nothing and falls to 0 while alpha stays anywhere.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from milr import taps
 from milr.bottleneck import MaskNetwork
 from milr.distributed import make_fabric
+from milr.feeding import images_of
+from milr.peers.batches import exactly
 
 
 class Literal(nn.Module):
@@ -60,6 +62,7 @@ class Literal(nn.Module):
         return self.head(self._standard("local", x)).chunk(2, dim=-1)
 
     def standard_z(self, z: Tensor) -> Tensor:
+        """(B, D) with mean 0 and deviation 1 per number: the z that the head tells of."""
         return self._standard("z", z)
 
     def _standard(self, name: str, x: Tensor) -> Tensor:
@@ -70,8 +73,8 @@ class Literal(nn.Module):
 
 def fit(
     explainer,
-    batches: Iterable[Tensor],
-    objective: Callable[[Tensor, Tensor], Tensor],
+    batches: Iterable,
+    objective: Callable[[Tensor, object], Tensor],
     *,
     beta: float = 0.1,
     steps: int = 150,
@@ -82,20 +85,24 @@ def fit(
 ) -> tuple[Literal, dict[str, list[float]]]:
     """Minimise objective + beta * divergence over mask and head together.
 
-    explainer: a `MILR`, fitted or not, which reads the model; batches: normalised images (B, ...),
-    at least `steps` of them; objective(outputs, images) as for `MILR.fit`. The divergence is that
+    explainer: a `MILR`, fitted or not, which reads the model; batches, objective(outputs, batch):
+    as for `MILR.fit`, at least `steps` batches. The divergence is that
     of the average location, in nats; a step takes it at `locations` of them, drawn at random.
     precision: of the model's passes, as `milr.distributed.make_fabric` takes it.
     History, a number a step: "loss" (the objective), "divergence", "alpha" (its mean), and "tied",
     mean log p_theta(z | x') - log q(z) in nats: what the head knows of z, above 0 if anything.
+    Raises ValueError for too few batches or no step.
     """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; give 1 or more")
     generator = explainer.generator(f"literal {seed}")
     history: dict[str, list[float]] = {"loss": [], "divergence": [], "alpha": [], "tied": []}
     module = None
     with explainer.frozen_model() as device:
         fabric = make_fabric(device.type, precision=precision)
-        for batch in itertools.islice(batches, steps):
-            images = batch.to(device)
+        for batch in exactly(steps, batches):
+            batch = move_data_to_device(batch, device)
+            images = images_of(batch, device)
             with fabric.autocast():
                 features = explainer.features(images)
             if module is None:
@@ -105,7 +112,7 @@ def fit(
             passed = alpha * features.local
             with fabric.autocast():
                 outputs = explainer.run_with(images, passed)
-            loss = objective(outputs.float(), images)
+            loss = objective(outputs.float(), batch)
             some = torch.randperm(passed.shape[1], generator=generator)[:locations]
             mean, log_variance = module.gaussian(passed[:, some.to(device)])
             price = divergence(mean, log_variance).mean()
@@ -146,7 +153,11 @@ def log_ratio(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def moments_of(features) -> dict[str, tuple[Tensor, Tensor]]:
-    """The moments of a batch's features, as `Literal` takes them."""
+    """The moments of a batch's features, as `Literal` takes them.
+
+    features: as `MILR.features` gives them. Name -> mean and standard deviation, (C,) each, or (D,)
+    of z.
+    """
     columns = [taps.as_locations(output, "evidence") for output in features.evidence]
     return {
         "local": _moments(features.local),

@@ -33,6 +33,8 @@ class Peer:
             gives (B, h, w), a location's own value, at any resolution
     signed: whether negative values speak against the target; else they cannot occur
     fitted: digest of what was fitted before it explains; "" for methods that fit nothing
+
+    Raises ValueError for other needs.
     """
 
     name: str
@@ -121,6 +123,7 @@ class InTurn(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
+        """x, of any shape, through the layer whose turn it is."""
         layer = self.each[self.turn]
         self.turn = (self.turn + 1) % len(self.each)
         return layer(x)
@@ -200,4 +203,5 @@ class Scored(nn.Module):
         self.model, self.score = model, target.score
 
     def forward(self, images: Tensor, *context: Tensor) -> Tensor:
+        """The target's scalars (B,) of images (B, ...), with a row of the context for each."""
         return self.score(self.model(images), *context)

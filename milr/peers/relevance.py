@@ -2,7 +2,8 @@
 
 Both methods begin at the model's outputs with output times gradient of the target: a classifier's
 logit itself, or what each number of an embedding adds to the score to first order. Batch
-normalisation is merged into the convolution before it.
+normalisation is merged into the convolution before it. They take images (B, C, H, W), and their
+maps (B, H, W) are sums over the channels.
 """
 
 import torch
@@ -19,7 +20,7 @@ from milr.peers.targets import Target
 
 
 def layer_wise_relevance(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-    """Layer-wise relevance propagation, signed: what each location contributes to the target.
+    """Layer-wise relevance propagation, signed, (B, H, W): what each location contributes.
 
     Bach et al., On Pixel-Wise Explanations, 2015; the combination of rules of Kohlbrenner et al.,
     Towards Best Practice in Explaining Neural Network Decisions with LRP, 2020, which zennit calls
@@ -31,7 +32,7 @@ def layer_wise_relevance(model: nn.Module, images: Tensor, target: Target) -> Te
 
 
 def deep_taylor(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-    """Deep Taylor decomposition, at least 0.
+    """Deep Taylor decomposition, at least 0, (B, H, W).
 
     Montavon et al., Explaining NonLinear Classification Decisions with Deep Taylor Decomposition,
     2017: the z+ rule for every convolution and dense layer and, for the first, the z^B rule, which

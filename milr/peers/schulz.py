@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
@@ -18,7 +19,9 @@ from milr import bottleneck, taps
 from milr.data.images import content_digest
 from milr.distributed import make_fabric
 from milr.explainer import draw_noise
+from milr.feeding import images_of
 from milr.maps import BITS
+from milr.peers.batches import exactly
 from milr.peers.peer import Peer
 from milr.peers.targets import Target
 
@@ -27,18 +30,22 @@ Moments = tuple[Tensor, Tensor]  # mean and standard deviation per channel, (C,)
 
 
 @torch.no_grad()
-def moments(model: nn.Module, layer: str, batches: Iterable[Tensor]) -> Moments:
-    """Mean and standard deviation of a layer's channels over normalised images, on the CPU.
+def moments(model: nn.Module, layer: str, batches: Iterable) -> Moments:
+    """Mean and standard deviation (C,) of a layer's channels over normalised images, on the CPU.
 
-    The authors' code takes them of every single feature; they are a channel's here, as in MI-LR,
-    so that the methods differ in nothing but what they do with them.
+    batches: as for `MILR.fit`, of images (B, ...). The authors' code takes them of every single
+    feature; they are a channel's here, as in MI-LR, so that the methods differ in nothing but what
+    they do with them. Raises ValueError for an unknown layer, a model in training mode, and if
+    there are no batches.
     """
     columns = []
     device = taps.device_of(model)
     with taps.frozen(model):
-        for images in batches:
-            local = outputs_of(model, images.to(device), (layer,))[0]
+        for batch in batches:
+            local = outputs_of(model, images_of(batch, device), (layer,))[0]
             columns.append(taps.as_locations(local, layer).flatten(0, 1).cpu().double())
+    if not columns:
+        raise ValueError(f"there are no batches for the moments of layer {layer!r}; give some")
     variance, mean = torch.var_mean(torch.cat(columns), dim=0, correction=0)
     std = variance.sqrt()
     # A channel that is dead in these images must not cost infinitely much in the next.
@@ -46,7 +53,10 @@ def moments(model: nn.Module, layer: str, batches: Iterable[Tensor]) -> Moments:
 
 
 def per_sample(layer: str, moments: Moments, **settings) -> Peer:
-    """The Per-Sample bottleneck at a layer; settings as for `best_keep`."""
+    """The Per-Sample bottleneck at a layer; settings as for `best_keep`.
+
+    moments: of the layer, (C,) each. Its map is the capacity, (B, h, w) in bits.
+    """
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         local = outputs_of(model, images, (layer,))[0]
@@ -133,8 +143,8 @@ def fit_readout(
     model: nn.Module,
     layer: str,
     evidence: Sequence[str],
-    batches: Iterable[Tensor],
-    objective: Callable[[Tensor, Tensor], Tensor],
+    batches: Iterable,
+    objective: Callable[[Tensor, object], Tensor],
     *,
     beta: float = BETA,
     steps: int = 150,
@@ -147,15 +157,16 @@ def fit_readout(
 ) -> tuple[Readout, dict[str, list[float]]]:
     """Fit a Readout bottleneck at a layer; the model stays as it is.
 
-    evidence: names of the layers that are read (maps). batches: normalised images (B, ...), at
-    least `moment_batches` + `steps` of them, the first ones for the moments. objective(outputs,
-    images): the model's own loss, a scalar to minimise, as for `MILR.fit`; to it comes beta times
-    the mean capacity per feature, in nats. ramp: share of the steps over which beta rises from 0,
+    evidence: names of the layers that are read (maps). batches: as for `MILR.fit`, at least
+    `moment_batches` + `steps` of them, the first ones for the moments. objective(outputs, batch):
+    the model's own loss, a scalar to minimise, as for `MILR.fit`; to it comes beta times the mean
+    capacity per feature, in nats. ramp: share of the steps over which beta rises from 0,
     as for `MILR.fit`; the paper has none (0), and then a beta of 10 soon shuts everything.
     precision: of the model's passes, as `milr.distributed.make_fabric` takes it.
     History: "loss", "nats" (mean capacity per location) and "keep" for every step.
+    Raises ValueError for too few batches, or none for the moments.
     """
-    stream = iter(batches)
+    stream = exactly(moment_batches + steps, batches)
     first = list(itertools.islice(stream, moment_batches))
     layers = (layer, *evidence)
     device = taps.device_of(model)
@@ -166,8 +177,9 @@ def fit_readout(
     fabric = make_fabric(device.type, precision=precision)
     history: dict[str, list[float]] = {"loss": [], "nats": [], "keep": []}
     with taps.frozen(model):
-        for step, batch in enumerate(itertools.islice(stream, steps)):
-            images = batch.to(device)
+        for step, batch in enumerate(stream):
+            batch = move_data_to_device(batch, device)
+            images = images_of(batch, device)
             with fabric.autocast():
                 outputs = [output.float() for output in outputs_of(model, images, layers)]
             local, keep = outputs[0], readout.keep(outputs)
@@ -176,7 +188,7 @@ def fit_readout(
             passed = bottleneck.inject(local, keep, mean, std, noise)
             with fabric.autocast():
                 decided = _run_with(model, layer, images, passed)
-            loss = objective(decided.float(), images)
+            loss = objective(decided.float(), batch)
             price = bottleneck.capacity(local, keep, mean, std)
             optimizer.zero_grad(set_to_none=True)
             now = beta * min(1.0, (step + 1) / max(1.0, ramp * steps))
@@ -189,7 +201,7 @@ def fit_readout(
 
 
 def readout_peer(readout: Readout) -> Peer:
-    """A fitted Readout bottleneck as a peer."""
+    """A fitted Readout bottleneck as a peer: its map is the capacity, (B, h, w) in bits."""
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
         outputs = outputs_of(model, images, readout.layers)
@@ -202,7 +214,11 @@ def readout_peer(readout: Readout) -> Peer:
 
 @torch.no_grad()
 def outputs_of(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
-    """Outputs of layers on undisturbed images."""
+    """Outputs of layers on undisturbed images (B, ...), one for each of the names.
+
+    Each in the shape that it has, (B, C, h, w) of a layer with maps. Raises ValueError for an
+    unknown layer, RuntimeError as `milr.taps.read` does.
+    """
     with taps.read(model, layers) as outputs:
         model(images)
     return [outputs[name] for name in layers]
@@ -218,8 +234,9 @@ def _smooth(keep: Tensor, blur: float) -> Tensor:
     """Blurred over the locations; rounding must not lift it above 1."""
     if blur == 0:
         return keep
-    width = 2 * round(2 * blur) + 1
-    return gaussian_blur(keep, [width, width], [blur, blur]).clamp(0, 1)
+    # The border is mirrored, and a grid has no more to mirror than all of its other locations.
+    height, width = (2 * min(round(2 * blur), side - 1) + 1 for side in keep.shape[-2:])
+    return gaussian_blur(keep, [width, height], [blur, blur]).clamp(0, 1)
 
 
 def _columns(moments: Moments, like: Tensor) -> Moments:

@@ -1,7 +1,8 @@
 """What NIF's attributions of table features are held against; captum computes them.
 
 Each gives a number for every feature, the mean over rows of the attribution's size for the logit of
-the right class, against the mean row (0, since features are standardised).
+the right class, against the mean row (0, since features are standardised). rows: (m,), their places
+in the table.
 """
 
 import numpy as np

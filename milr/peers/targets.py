@@ -34,6 +34,7 @@ class Target:
         return self._changed(lambda rows_of: rows_of[rows])
 
     def to(self, device: torch.device) -> "Target":
+        """The same target with its context on this device."""
         return self._changed(lambda rows_of: rows_of.to(device))
 
     def cloned(self) -> "Target":
@@ -51,7 +52,8 @@ class Target:
 def episode_log_probability(model: PrototypicalNetwork, support: Tensor, right: Tensor) -> Target:
     """Log-probability of the right class in each image's own episode, in nats.
 
-    support: (B, ways, shots, D), embeddings; right: (B,) int64, row of the right class.
+    support: (B, ways, shots, D), embeddings; right: (B,) int64, row of the right class. Raises
+    ValueError for another shape of support.
     """
     logits = _episode_logits(model)
 
@@ -62,7 +64,10 @@ def episode_log_probability(model: PrototypicalNetwork, support: Tensor, right: 
 
 
 def episode_correct(model: PrototypicalNetwork, support: Tensor, right: Tensor) -> Target:
-    """1 for each image that is taken for its right class, else 0; arguments as above."""
+    """1 for each image that is taken for its right class, else 0: scalars (B,).
+
+    Arguments, and what is raised: as for `episode_log_probability`.
+    """
     logits = _episode_logits(model)
 
     def score(embeddings: Tensor, prototypes: Tensor, right: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from milr.paths import ROOT
 
 matplotlib.use("Agg")
 
-# What chapters contain, in small: maths, a wide table, a long line of code, figures of both widths.
+# What chapters contain, in small: maths, a wide table, long lines, figures of both widths.
 MARKDOWN = """## A question
 
 Inline $I(x_i; z)$, and displayed:
@@ -43,6 +43,7 @@ $$
 CODE = (
     "explainer.explain(images).redundant.mean(dim=(1, 2)).tolist()  # a line as long as lines get"
 )
+PRINTED = str([0.125] * 30)  # longer than a line
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +167,7 @@ def _add_stand_ins(path: Path, wanted: dict) -> None:
     notebook, name, results = nbformat.read(path, 4), path.stem, path.parent.parent / "results"
     os.environ["MILR_RESULTS"], os.environ["MILR_NOTEBOOK"] = str(results), name
     try:
-        cells = [nbformat.v4.new_markdown_cell(MARKDOWN), _code(CODE, {"text/plain": "[0.1, 0.2]"})]
+        cells = [nbformat.v4.new_markdown_cell(MARKDOWN), _code(CODE, {"text/plain": PRINTED})]
         for kind, figure in _figures().items():
             cells.append(_figure_cell(f"stand_in_{name}_{kind}", figure))
         if name == "14_scorecard":

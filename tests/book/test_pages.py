@@ -1,8 +1,11 @@
 """The pages in a real browser: from the disk and from a server, on a desk and on a phone."""
 
+import io
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 DESK, PHONE = {"width": 1280, "height": 850}, {"width": 390, "height": 844}
 
@@ -28,6 +31,18 @@ STICKING_OUT = """() => [...document.querySelectorAll(
           && box.getBoundingClientRect().right <= innerWidth + 1) return false;
     return true;
   }).map(part => part.outerHTML.slice(0, 200))"""
+
+# Printed lines that a reader at a desk would have to scroll for.
+CUT_OFF = """() => [...document.querySelectorAll('article .cell_output pre')]
+  .filter(part => part.scrollWidth > part.clientWidth + 1)
+  .map(part => part.textContent.slice(0, 200))"""
+
+# The parts of a kind that scroll, or whose box does.
+BOXES = """kind => [...document.querySelectorAll('article ' + kind)].map(part => {
+  while (!['auto', 'scroll'].includes(getComputedStyle(part).overflowX))
+    if ((part = part.parentElement).tagName === 'ARTICLE') return null;
+  return part;
+}).filter(box => box)"""
 
 # Least contrast (WCAG) of written parts with the ground behind them.
 CONTRAST = """() => {
@@ -94,6 +109,7 @@ def test_page_loads_whole_and_asks_for_nothing_elsewhere(page_name, origin, book
     assert not visited.complaints
     assert visited.finds(BAD_IMAGES) == []
     assert visited.finds(RAW_TEX) == []
+    assert visited.finds(CUT_OFF) == []
     shown = visited.finds("() => document.querySelectorAll('article mjx-container').length")
     written = visited.finds("() => document.querySelectorAll('article .math').length")
     assert shown >= written
@@ -120,17 +136,46 @@ def test_book_has_the_theme_that_was_chosen(theme, book, visit):
     assert not visited.complaints
 
 
-@pytest.mark.parametrize("kind", ["table", "pre", "img.wide"])
-def test_what_is_wider_than_a_phone_scrolls_in_its_own_box(kind, book, visit):
-    visited = visit(f"{book.as_uri()}/notebooks/04_milr_module.html", "light", PHONE)
-    moved = visited.finds(f"""() => [...document.querySelectorAll('article {kind}')].map(part => {{
-      while (!['auto', 'scroll'].includes(getComputedStyle(part).overflowX))
-        if ((part = part.parentElement).tagName === 'ARTICLE') return 0;
-      part.scrollLeft = 1000;
-      return part.scrollLeft;
-    }})""")
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [("table", "book/background"), ("mjx-container[display]", "book/background"),
+     ("pre", "notebooks/04_milr_module"), ("img.wide", "notebooks/04_milr_module"),
+     ("img.narrow", "notebooks/04_milr_module")],
+)  # fmt: skip
+def test_what_is_wider_than_a_phone_scrolls_in_its_own_box(kind, page, book, visit):
+    visited = visit(f"{book.as_uri()}/{page}.html", "light", PHONE)
+    moved = visited.page.evaluate(
+        f"kind => ({BOXES})(kind).map(box => (box.scrollLeft = 1000, box.scrollLeft))", kind
+    )
     assert max(moved) > 0
     assert visited.finds("() => scrollX") == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("kind", "page"), [("table", "book/rerun"), ("mjx-container[display]", "book/background")]
+)
+def test_a_box_that_scrolls_shows_at_its_edge_that_there_is_more(kind, page, theme, book, visit):
+    visited = visit(f"{book.as_uri()}/{page}.html", theme, PHONE)
+    box = visited.page.evaluate_handle(
+        f"kind => ({BOXES})(kind).find(box => box.scrollWidth > box.clientWidth + 40)", kind
+    ).as_element()
+    edges = []
+    for at in (0, 10_000):
+        box.evaluate("(box, at) => { box.scrollLeft = at }", at)
+        pixels = np.asarray(Image.open(io.BytesIO(box.screenshot())).convert("L"))
+        edges.append(np.median(pixels[:, -3:]))  # most of it is ground, and not letters
+    shadow = edges[0] - edges[1]
+    assert shadow < -20 if theme == "light" else shadow > 20
+
+
+def test_a_figure_that_scrolls_on_a_phone_says_so(book, visit):
+    said = """() => [...document.querySelectorAll('article figure a:has(img)')]
+      .map(link => getComputedStyle(link, '::after').content)"""
+    page = f"{book.as_uri()}/notebooks/04_milr_module.html"
+    hints = visit(page, viewport=PHONE).finds(said)
+    assert hints and all("swipe" in hint for hint in hints)
+    assert not any("swipe" in hint for hint in visit(page).finds(said))
 
 
 def test_a_link_to_a_result_shows_its_cell(book, visit):

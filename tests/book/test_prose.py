@@ -27,6 +27,8 @@ METHOD = (
 METHOD += ("explainer", "exact", "estimators")
 FACES = ("attribution", "__init__")
 ARROW = (LEAVES, METHOD, FACES, ("data",), ("models", "peers"), ("evaluation",))
+FITTED = [*sorted((ROOT / "book").glob("*.md")), ROOT / "notebooks/02_birds.ipynb"]
+FITTED += [ROOT / "notebooks/03_prototypical_network.ipynb"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
 
 
@@ -65,6 +67,11 @@ def test_commands_and_files_that_a_page_names_exist(page):
     assert [name for name in files if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("page", FITTED, ids=lambda path: path.stem)
+def test_code_of_a_page_fits_its_column(page):
+    assert [line for line in _code_of_page(page).splitlines() if len(line) > 80] == []
+
+
 def test_no_two_chapters_save_a_figure_under_one_name():
     """They would take each other's file, and the book has one label for both."""
     named = [
@@ -95,6 +102,14 @@ def test_every_cited_work_is_in_the_bibliography():
     text = "".join(path.read_text() for path in sources)
     cited = {key for keys in re.findall(r"\{cite:\w\}`([\w,]+)`", text) for key in keys.split(",")}
     assert cited and cited <= known
+
+
+def _code_of_page(path) -> str:
+    """The code that a page shows, without what it prints."""
+    if path.suffix == ".md":
+        return "\n".join(re.findall(r"```(?:python|bash)\n(.*?)```", path.read_text(), re.DOTALL))
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
 
 
 def _imported(path) -> set[str]:

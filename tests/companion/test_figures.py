@@ -1,5 +1,6 @@
 """Figures carry what they show, and where it comes from, to the results and to the page."""
 
+import ast
 import json
 
 import matplotlib
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image as Picture
 
 from milr.companion import figures
+from milr.paths import ROOT
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
@@ -73,7 +75,10 @@ def test_notebook_opened_by_hand_keeps_figures_in_the_scratch_folder(tmp_path, m
 
 
 def test_page_gets_alt_text_caption_and_origin(results, tmp_path):
-    picture = figures.save(line(), "climb", ALT, {"x": [1]}, caption="It climbs.")
+    digest = "sha256:0123456789abcdef"
+    picture = figures.save(
+        line(), "climb", ALT, {"x": [1]}, caption="It climbs.", data_digest=digest
+    )
     notebook = {"cells": [{"cell_type": "markdown", "source": "", "metadata": {}},
                           shown_cell(picture)]}  # fmt: skip
     figures.for_page(notebook, results, tmp_path / "pages")
@@ -82,10 +87,31 @@ def test_page_gets_alt_text_caption_and_origin(results, tmp_path):
     assert put["figure"]["name"] == "figure-climb"
     caption = put["figure"]["caption"]
     assert caption.startswith("It climbs.\n\n")
-    assert "cub · profile quick · seed 3" in caption
+    assert "notebook 04_milr_module · cub · profile quick · seed 3" in caption
+    assert "· data 0123456789ab ·" in caption
     assert notebook["cells"][0]["metadata"] == {}
     copied = sorted(path.name for path in (tmp_path / "pages" / "figures").iterdir())
     assert copied == ["climb.npz", "climb.png"]
+
+
+def test_a_figure_without_data_names_none(results, tmp_path):
+    cell = shown_cell(figures.save(line(), "climb", ALT, {"x": [1]}))
+    figures.for_page({"cells": [cell]}, results, tmp_path / "pages")
+    caption = cell["metadata"]["mystnb"]["figure"]["caption"]
+    assert "seed 3" in caption and "data" not in caption
+
+
+@pytest.mark.parametrize("chapter", ["02_birds", "03_prototypical_network"])
+def test_every_figure_of_a_chapter_on_birds_names_its_data(chapter):
+    saved = {
+        call.args[1].value: {keyword.arg for keyword in call.keywords}
+        for cell in json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text())["cells"]
+        if cell["cell_type"] == "code"
+        for call in ast.walk(ast.parse("".join(cell["source"])))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "figures.save"
+    }
+    assert len(saved) > 5
+    assert [name for name, given in saved.items() if "data_digest" not in given] == []
 
 
 def test_two_figures_in_a_cell_are_refused_by_name(results, tmp_path):

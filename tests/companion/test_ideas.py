@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
 from milr.companion import ideas
 from milr.companion.claims import Evidence, Measured
+from milr.paths import ROOT
 
 FOUND = Evidence(
     {
@@ -48,3 +51,23 @@ def test_all_keys_of_the_questions_are_found():
 def test_a_table_escapes_what_it_shows():
     shown = ideas.table(["idea", "rule"], [["<b>", "x < y"]], "a & b")
     assert "&lt;b&gt;" in shown and "x &lt; y" in shown and "a &amp; b" in shown
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({}, "fitting 2 s (small digits; MNIST is not in this run)"),
+        ({"11.fit.seconds": Measured(41.0, 40.0, 42.0, "s")}, "fitting 41 s (MNIST)"),
+    ],
+)
+def test_the_chapter_says_on_which_digits_an_inverse_network_was_fitted(extra, said):
+    notebook = json.loads((ROOT / "notebooks" / "13_three_ideas.ipynb").read_text())
+    cells = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+    measured = {"11.fit.digits": Measured(2.0, 1.9, 2.1, "s")} | extra
+    here = {"ideas": ideas, "found": Evidence(measured, frozenset())}
+    here["HTML"] = lambda page: here.update(page=page)
+    for name in ("t04", "t06"):
+        exec(cells[name], here)
+    assert said in here["page"]
+    (answer,) = [row for row in here["answered"] if "less than a minute" in row[1]]
+    assert answer[2] == "yes"

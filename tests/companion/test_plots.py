@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from milr.companion import plots
+from milr.companion.diagram import ARROWS, BRIDGE
 
 matplotlib.use("Agg")
 
@@ -90,13 +91,49 @@ def test_overlays_of_maps_at_another_resolution_than_the_images(episodes):
     assert figure.axes[0].images[0].get_array().shape == (8, 8, 3)
 
 
-def test_rows_of_maps_have_names_and_a_scale_each(episodes):
-    rows = {"total": np.full((5, 4, 4), -1.0), "capacity": np.full((5, 4, 4), 7.0)}
-    figure = plots.map_rows(episodes[0, :, 0], rows)
+def test_rows_of_maps_have_names_and_one_scale_and_what_stands_apart_its_own(episodes):
+    total, decision = np.full((5, 4, 4), -2.0), np.full((5, 4, 4), 1.0)
+    rows = {"total": total, "decision": decision}
+    apart = {"capacity": np.full((5, 4, 4), 7.0)}
+    figure = plots.map_rows(episodes[0, :, 0], rows, apart)
     rendered(figure)
-    assert [axes.get_ylabel() for axes in figure.axes[:15:5]] == ["image", "total", "capacity"]
-    signed, positive = figure.axes[15:]
-    assert signed.get_ylim()[0] < 0 == positive.get_ylim()[0]
+    names = [axes.get_ylabel() for axes in figure.axes[:20:5]]
+    assert names == ["image", "total", "decision", "capacity"]
+    shared, own = figure.axes[20:]
+    assert shared.get_ylim() == pytest.approx((-2, 2))
+    assert own.get_ylim() == pytest.approx((0, 7))
+
+
+def test_a_value_has_one_colour_in_all_rows_of_a_figure():
+    images = np.full((2, 3, 8, 8), 128, dtype=np.uint8)
+    weak, strong = np.full((2, 4, 4), -1.0), np.full((2, 4, 4), -1.0)
+    strong[1] = 4.0
+    figure = plots.map_rows(images, {"total": strong, "decision": weak})
+    total, decision = figure.axes[2].images[0], figure.axes[4].images[0]
+    np.testing.assert_allclose(total.get_array(), decision.get_array())
+
+
+def test_figures_that_are_given_one_scale_share_it(episodes):
+    maps = np.random.default_rng(1).normal(size=(3, 5, 2, 3, 3))
+    scale = plots.colour_scale(3 * maps)
+    rows = {"total": maps[0, :, 0]}
+    ends = [
+        plots.heat_maps(maps, scale=scale).axes[-1].get_xlim(),
+        plots.overlays(episodes, maps, scale=scale).axes[-1].get_xlim(),
+        plots.map_rows(episodes[0, :, 0], rows, scale=scale).axes[-1].get_ylim(),
+    ]
+    assert ends == [pytest.approx((scale.norm.vmin, scale.norm.vmax))] * 3
+
+
+@pytest.mark.parametrize(("low", "ends"), [(-1, "both"), (0, "max")])
+def test_the_bar_is_pointed_where_values_lie_beyond_it(low, ends):
+    maps = np.full((3, 5, 2, 4, 4), 1.0)
+    maps[0] = low
+    figure = plots.heat_maps(maps)
+    assert plots.colour_scale(maps).cmap.colorbar_extend == ends
+    triangles = [patch for patch in figure.axes[-1].patches if len(patch.get_path()) < 6]
+    assert len(triangles) == {"both": 2, "max": 1}[ends]
+    assert not matplotlib.colormaps["RdBu_r"].colorbar_extend, "no other figure's colours change"
 
 
 def test_bars_end_at_the_means_and_intervals_at_their_ends():
@@ -107,6 +144,12 @@ def test_bars_end_at_the_means_and_intervals_at_their_ends():
     assert intervals[0][:, 0].tolist() == [1, 4]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["beak", "wing"]
     assert axes.get_xlabel() == "lift"
+
+
+def test_the_axis_ends_at_the_largest_value_there_can_be():
+    values = {"correlation": [[0.93, 0.91, 0.94]]}
+    assert plots.bars(["total"], values, "", most=1).axes[0].get_xlim() == (0, 1)
+    assert plots.bars(["total"], values, "", (2, "x")).axes[0].get_xlim()[1] > 2
 
 
 def test_curves_differ_in_more_than_colour():
@@ -124,16 +167,6 @@ def test_contact_sheet_leaves_no_empty_frames(episodes):
     assert not figure.axes[5].axison
 
 
-def test_part_masks_name_only_the_parts_that_are_there(episodes):
-    labels = np.zeros((2, 8, 8), dtype=np.uint8)
-    labels[:, 2:5] = 2
-    figure = plots.part_masks(episodes[0, :2, 0], labels, ["background", "beak", "wing"])
-    named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert named == ["background", "wing"]
-    colours = figure.axes[2].images[0].get_array()
-    assert (colours[0, 0] != colours[3, 0]).any()
-
-
 def test_diagram_keeps_its_words_inside_the_page_and_their_boxes():
     figure = plots.diagram()
     rendered(figure)
@@ -149,6 +182,16 @@ def test_diagram_keeps_its_words_inside_the_page_and_their_boxes():
         middle = ((extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2)
         around = [box for box in boxes if box.contains(*middle)]
         assert all(box.x0 <= extent.x0 and extent.x1 <= box.x1 for box in around)
+
+
+def test_wires_of_the_diagram_cross_without_meeting():
+    (axes,) = plots.diagram().axes
+    x_wire = next(line for line in axes.lines if (3.7, 1.75) in set(map(tuple, line.get_xydata())))
+    bus = next(line for line in axes.lines if (3.25, 1.4) in set(map(tuple, line.get_xydata())))
+    crossing = x_wire.get_xydata()[0][0], bus.get_xydata()[1][1]
+    assert np.hypot(*(x_wire.get_xydata() - crossing).T).min() == pytest.approx(BRIDGE)
+    arrows = {tuple(start) for start, _, _ in ARROWS}
+    assert tuple(x_wire.get_xydata()[-1]) in arrows, "the wire ends where its arrow begins"
 
 
 def test_wide_figures_fit_a_page_and_narrow_ones_a_phone(episodes):

@@ -107,6 +107,24 @@ def test_what_was_measured_of_the_machine_is_not_compared():
     assert scorecard.compare(here, there) == ([], [], [])
 
 
+def test_what_differs_is_counted_by_chapter_and_listed_in_what_a_click_opens():
+    far = Measured(3.0, 2.9, 3.1)
+    own = Evidence({"05.a": far, "05.b_c": far, "09.c": far}, frozenset())
+    other = Evidence({key: Measured(1.0, 0.9, 1.1) for key in own.values}, frozenset())
+    page = scorecard.differences(["05.a", "05.b_c", "09.c"], own, other, {})
+    assert re.findall("<summary>([^<]+)</summary>", page) == [
+        "Chapter 05: 2 differ", "Chapter 09: 1 differ",
+    ]  # fmt: skip
+    assert page.count("<li>") == 3 and "3 [2.9, 3.1], reference 1 [0.9, 1.1]" in page
+    assert scorecard.differences([], own, other, {}) == ""
+
+
+def test_a_key_breaks_behind_points_and_underscores_alone():
+    rule = claim("paper-a", "paper", "05.share_of.bird_20 > 0.5")
+    page = scorecard.table([rule], Evidence({}), Evidence({}), {})
+    assert "<code>05.<wbr>share_<wbr>of.<wbr>bird_<wbr>20 &gt; 0.5</code>" in page
+
+
 def test_the_reference_that_is_kept_says_where_it_comes_from():
     kept = full.load()
     first, *commits = scorecard.origin(kept)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from milr import cache
 from milr.data import birds
 from milr.data.birds import loading
 from milr.data.birds.drawing import CARRIERS, majority
@@ -69,6 +70,28 @@ def test_a_process_that_fails_says_why():
         loading._draw_elsewhere([(ALL[0], -1)], 84, empty, empty[..., 0].copy())
 
 
+def test_a_process_that_dies_before_it_has_its_work_says_why(monkeypatch):
+    monkeypatch.setattr(loading, "_WORKER", "import sys; sys.exit('no OpenCV here')")
+    empty = np.zeros((50_000, 1, 1, 3), np.uint8)
+    with pytest.raises(RuntimeError, match="no OpenCV here"):
+        loading._draw_elsewhere([(ALL[0], 1)] * len(empty), 1, empty, empty[..., 0].copy())
+
+
+def test_a_process_that_ends_early_without_a_word_is_not_believed(monkeypatch):
+    monkeypatch.setattr(loading, "_WORKER", "pass")
+    empty = np.zeros((1, 84, 84, 3), np.uint8)
+    with pytest.raises(RuntimeError, match="ended early"):
+        loading._draw_elsewhere([(ALL[0], 1)], 84, empty, empty[..., 0].copy())
+
+
+@pytest.mark.parametrize(("given", "allowed"), [("1", 1), ("1,2", 1), ("", None)])
+def test_as_many_processes_draw_as_openmp_would_allow(monkeypatch, given, allowed):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    every = loading._allowed()
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert loading._allowed() == (allowed or every)
+
+
 def test_a_larger_picture_shows_the_same_scene():
     for seed in range(5):
         small, large = (birds.generate(ALL[seed], seed, size) for size in (84, 252))
@@ -104,6 +127,19 @@ def test_an_exchanged_part_changes_nothing_outside_it(species, other, seed, part
     assert not changed[~near(before.extent(part) | after.extent(part))].any()
     same_look = all(species.values[n] == other.values[n] for n in birds.attributes_of(part))
     assert changed.any() != same_look
+
+
+@pytest.mark.parametrize(("size", "pixels"), [(419, 2), (420, 3)])
+def test_how_far_an_exchange_is_seen_grows_with_large_pictures(size, pixels):
+    far = []
+    for seed in range(6):
+        before = birds.generate(ALL[seed], seed, size)
+        after = birds.generate(ALL[seed], seed, size, replace={"beak": ALL[seed + 50]})
+        extent = before.extent("beak") | after.extent("beak")
+        changed = differs(before, after)
+        assert not changed[~near(extent, pixels)].any()
+        far.append(changed[~near(extent, 2)].any())
+    assert any(far) == (pixels > 2)
 
 
 @FEW
@@ -185,6 +221,13 @@ def test_names_tell_all_combinations_apart_and_words_describe_them():
     assert hook.description == "red hook beak, tipped"
     near_it = birds.congeners(ALL[0], 36)
     assert len({s.name for s in (ALL[0], *near_it)}) == 37
+
+
+def test_a_species_is_the_same_however_its_numbers_are_kept():
+    codes = np.array(ALL[7].codes)
+    same = birds.Species("all", codes)
+    assert same == ALL[7]
+    assert birds.picture_seed(0, "train", same, 3) == birds.picture_seed(0, "train", ALL[7], 3)
 
 
 def test_congeners_are_one_attribute_apart():
@@ -274,3 +317,11 @@ def test_a_larger_set_begins_with_the_smaller_and_other_seeds_are_other_sets():
     other = birds.load("novel", 1, seed=1, world="tail", size=32)
     assert not torch.equal(other.images, small.images)
     assert len({small.digest, large.digest, other.digest}) == 3
+
+
+def test_a_set_is_the_same_after_an_edit_of_a_docstring_and_another_after_one_of_code(monkeypatch):
+    digests = []
+    for digest in ("code", "code", "other code"):
+        monkeypatch.setattr(cache, "code_digest", lambda path, d=digest: d)
+        digests.append(birds.load("novel", 1, world="tail", size=32).digest)
+    assert digests[0] == digests[1] != digests[2]

@@ -208,6 +208,32 @@ def test_a_server_that_always_breaks_off_keeps_what_came(server, tmp_path):
     assert (tmp_path / "file.part").stat().st_size > 0
 
 
+def test_a_server_without_ranges_that_never_comes_further_is_given_up(server, tmp_path):
+    address, behaviour = server
+    behaviour.knows_ranges = False
+    behaviour.break_after = [300_000, 500_000] + [100_000, 400_000] * 50
+    with pytest.raises(download.DownloadError, match="breaks off"):
+        download.fetch(address, tmp_path / "file", DIGEST)
+    # The second came further than the first, and so began the count anew.
+    assert len(behaviour.requests) == 1 + download.ATTEMPTS
+
+
+def test_a_line_that_breaks_every_few_kilobytes_comes_to_the_end(server, tmp_path):
+    address, behaviour = server
+    behaviour.content = CONTENT[:400_000]
+    behaviour.break_after = [40_000] * 40
+    digest = "md5:" + hashlib.md5(behaviour.content).hexdigest()
+    download.fetch(address, tmp_path / "file", digest)
+    assert (tmp_path / "file").read_bytes() == behaviour.content
+    assert len(behaviour.requests) < 20
+
+
+def test_a_bar_shows_how_much_has_come(server, tmp_path, capfd):
+    download.fetch(server[0], tmp_path / "file", DIGEST)
+    said = capfd.readouterr()
+    assert "file: 100%" in said.err and "1.02M/1.02M" in said.err and said.out == ""
+
+
 def test_it_is_given_up_after_so_many_attempts(server, tmp_path):
     address, behaviour = server
     behaviour.break_after = [300_000] + [0] * 20
@@ -353,6 +379,37 @@ def test_an_archive_that_reaches_outside_its_folder_is_refused(
         download.get(archive_source(address, behaviour.content), root)
     assert names(root) == ["birds.tgz"]
     assert names(tmp_path) == ["root"]
+
+
+UP = ("Birds/x/y/up", member(tarfile.SYMTYPE, "../.."))  # to Birds
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([UP, ("Birds/x/y/out", member(tarfile.SYMTYPE, "up/../../.."))], "goes back from a name"),
+        ([("Birds/x/y/out", member(tarfile.SYMTYPE, "up/../../..")), UP], "goes back from a name"),
+        ([UP, ("Birds/hard", member(tarfile.LNKTYPE, "Birds/x/y/up"))], "through another link"),
+        ([UP, ("Birds/x/y/up/a.txt", b"x")], "its path goes through a link"),
+        ([UP, ("Birds/x/./y/up", b"x")], "its path goes through a link"),
+    ],
+)
+def test_links_that_lead_outside_together_are_refused(tmp_path, monkeypatch, members, said):
+    """Each for itself looks as if it stayed inside."""
+    monkeypatch.setattr(unpack, "_FILTER", {})
+    monkeypatch.setattr(unpack, "_REFUSED", ())
+    (tmp_path / "birds.tgz").write_bytes(packed(*members))
+    with pytest.raises(UnpackError, match=f"not to be trusted.*{said}"):
+        unpack.unpack(tmp_path / "birds.tgz", tmp_path / "Birds")
+    assert names(tmp_path) == ["birds.tgz"]
+
+
+def test_links_up_and_behind_one_another_inside_are_unpacked(tmp_path):
+    link = ("Birds/x/link", member(tarfile.SYMTYPE, "../a.txt"))
+    other = ("Birds/other", member(tarfile.SYMTYPE, "x/link"))
+    (tmp_path / "birds.tgz").write_bytes(packed(("Birds/a.txt", b"a"), link, other))
+    unpack.unpack(tmp_path / "birds.tgz", tmp_path / "Birds")
+    assert (tmp_path / "Birds/other").read_bytes() == b"a"
 
 
 def test_an_archive_cut_short_leaves_no_folder(server, tmp_path):

@@ -109,3 +109,10 @@ def test_content_digests_see_values_shapes_and_types():
     made = [content_digest(t) for t in (x, y, x.reshape(2, 2), x.to(torch.int8))]
     assert len(set(made)) == 4
     assert content_digest("a", "b") != content_digest("ab")
+
+
+def test_a_subset_may_be_empty():
+    images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+    whole = ImageSet(images, torch.arange(4), tuple("abcd"), "four")
+    for none in ([], torch.zeros(4, dtype=torch.bool)):
+        assert len(whole.subset(none)) == 0 and whole.subset(none).classes == whole.classes

@@ -57,6 +57,7 @@ def test_the_command_line_prints_each_value_and_its_distance_from_the_best(capsy
         (["colour", "red"], "no setting 'colour'; give one of data"),
         (["steps", "many"], "invalid literal for int() with base 10: 'many'"),
         (["--explainer", "metric", "cosine"], "no setting 'metric'; give one of training, beta"),
+        (["--explainer", "evidence", "layer1"], "evidence is neither a number nor a word"),
     ],
 )
 def test_the_command_line_refuses_what_it_cannot_set(words, said, capsys):

@@ -1,6 +1,7 @@
 """Explainers of trained networks, on images that a few steps suffice for."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import milr
 from milr.data.images import ImageSet, normalise
 from milr.models import explainers
 from milr.models import train as train_module
 from milr.models.explainers import Explaining, explain, parse
-from milr.models.settings import Training
+from milr.models.settings import SHARP, Training
 from milr.paths import ROOT
 
 TINY = Explaining(
@@ -87,6 +89,61 @@ def test_the_command_line_names_the_networks_settings_and_its_own():
     assert (settings.training.steps, settings.training.seed) == (7, 2)
     assert (settings.beta, settings.seed) == (5.0, 3)
     assert settings.steps == Explaining().steps
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_a_bar_is_shown_for_the_mask_and_for_the_critics_unless_it_is_not_wanted(capfd, bars):
+    network, _ = _network(TINY.training)
+    explainer = milr.MILR(network, "layer1", "avgpool")
+    images = [normalise(SETS["train"].images[start : start + 12]) for start in (0, 12)]
+    how = {"steps": 2, "critic_steps": 3, "critic_batches": 2, "bank": 12, "moment_batches": 1}
+    explainer.fit(images, lambda outputs, _: outputs.square().mean(), progress=bars, **how)
+    said = capfd.readouterr()
+    for name, steps in (("mask", 2), ("critics", 3)):
+        assert (f"fit the {name}: 100%" in said.err) == bars
+        assert (f"{steps}/{steps}" in said.err) == bars
+    assert said.out == ""
+
+
+KILLED = """
+import os, signal
+from milr import fitting
+from tests.models.test_explainers import SETS, TINY, explain
+descend, calls = fitting._Training.descend, []
+def then_die(*arguments):
+    descend(*arguments)
+    calls.append(1)
+    if len(calls) == 3:  # in the middle of the critics
+        os.kill(os.getpid(), signal.SIGKILL)
+fitting._Training.descend = then_die
+explain(TINY, SETS)
+"""
+
+
+def test_a_fit_that_was_killed_is_repaired_by_the_next_run(own_cache, monkeypatch, capfd):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MILR_CACHE": str(own_cache)}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert not list((own_cache / "explainer").glob("*.json"))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "_fit", lambda *_: pytest.fail("trained again"))
+        _, repaired = explain(TINY, SETS)
+    assert "fit the critics" in capfd.readouterr().err
+    assert len(list((own_cache / "explainer").glob("*.json"))) == 1
+    monkeypatch.setenv("MILR_CACHE", str(own_cache / "another"))
+    _, whole = explain(TINY, SETS)
+    asked = normalise(SETS["validation"].images[:4])
+    assert torch.equal(repaired.explain(asked).decision, whole.explain(asked).decision)
+
+
+def test_the_documented_command_line_and_the_beta_of_the_data_are_understood():
+    command = explainers.__doc__.split("python -m milr.models.explainers ")[1].splitlines()[0]
+    assert parse(command.split()).beta == 1.0
+    for data in ("birds", "cub"):
+        assert parse(["--network-data", data]).beta == SHARP[data]
 
 
 def test_fabric_run_trains_and_fits_what_the_notebooks_then_find(own_cache, monkeypatch):

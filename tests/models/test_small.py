@@ -1,5 +1,9 @@
 """Small classifiers learn what is easy, and are found again."""
 
+import importlib
+import sys
+from functools import partial
+
 import pytest
 import torch
 
@@ -43,3 +47,50 @@ def test_little_vgg_takes_pictures_and_sees_new_views(bars):
     network = small.little_vgg((1, 8, 8), 2, blocks=((2,), (3, 3)))
     small.learn(network, bars, pixels, steps=2, varied=True)
     assert network(pixels(bars.images)).shape == (64, 2)
+
+
+def test_what_prepare_does_and_not_its_name_tells_entries_apart(bars):
+    def weights(prepare):
+        network = small.perceptron((1, 8, 8), 2, widths=(4, 4))
+        return small.learn(network, bars, prepare, steps=2)[1].weight
+
+    half, double = (lambda images, f=f: f * pixels(images) for f in (0.5, 2.0))
+    assert not torch.equal(weights(half), weights(double))
+    assert torch.equal(weights(partial(pixels)), weights(pixels))
+
+
+def test_a_change_of_a_networks_own_source_is_learned_anew(bars, tmp_path, monkeypatch):
+    source = "from torch import nn\n\nclass Scaled(nn.Linear):\n"
+    source += "    def forward(self, x):\n        return {0} * super().forward(x.flatten(1))\n"
+
+    def weights(factor):
+        (tmp_path / "scaled.py").write_text(source.format(factor))
+        monkeypatch.syspath_prepend(tmp_path)
+        sys.modules.pop("scaled", None)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        importlib.invalidate_caches()
+        network = importlib.import_module("scaled").Scaled(64, 2)
+        return small.learn(network, bars, pixels, steps=2).weight
+
+    assert not torch.equal(weights(1), weights(-1))
+
+
+class Shifted(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.rand(2))
+
+    def forward(self, x):
+        return x + self.shift
+
+
+def test_a_module_that_cannot_start_anew_is_refused(bars):
+    network = torch.nn.Sequential(*small.perceptron((1, 8, 8), 2, widths=(4, 4)), Shifted())
+    with pytest.raises(ValueError, match=r"module '6' \(Shifted\) has .* no reset_parameters"):
+        small.learn(network, bars, pixels, steps=2)
+
+
+def test_a_class_of_no_file_is_refused(bars, monkeypatch):
+    monkeypatch.setattr(Shifted, "__module__", "nowhere")
+    with pytest.raises(ValueError, match="Shifted is defined in no file"):
+        small.learn(torch.nn.Sequential(Shifted()), bars, pixels, steps=2)

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import queue
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch import nn
 
 from milr import cache
 from milr.data.images import ImageSet
+from milr.models import tail, ways
 from milr.models import train as train_module
 from milr.models.prototypical import PrototypicalNetwork
 from milr.models.settings import Training, load_sets, recipe
@@ -271,6 +274,73 @@ def test_a_loss_that_is_not_finite_stops_the_training():
 def test_settings_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         train(replace(TINY, **change), SETS)
+
+
+@pytest.mark.parametrize("few", [colours(classes=4), colours(per_class=10)])
+def test_images_that_cannot_be_validated_with_are_refused_before_the_training(monkeypatch, few):
+    monkeypatch.setattr(train_module, "_step", lambda *_: pytest.fail("it has begun"))
+    sets = SETS | {"validation": few}
+    with pytest.raises(ValueError, match="cannot be validated: .*per_species, now 40.*validations"):
+        train(TINY, sets)
+    monkeypatch.undo()
+    _, history = train(replace(TINY, steps=1, validations=0), sets)
+    assert history["validation_accuracy"] == []
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"augmentation": "wild"}])
+def test_the_other_trainings_refuse_the_same_settings(change):
+    images, (name, value) = SETS["train"], *change.items()
+    with pytest.raises(ValueError, match=f"{name} is {value!r}"):
+        ways.train(replace(TINY, **change), "episodic", images)
+    with pytest.raises(ValueError, match=f"{name} is {value!r}"):
+        tail.train(replace(TINY, **change), images, images.targets[:, None])
+
+
+class OneOfTwo:
+    """Stands for a Fabric of two processes, here threads, which wait ten seconds at most."""
+
+    def __init__(self, is_global_zero, said):
+        self.is_global_zero, self.said = is_global_zero, said
+
+    def broadcast(self, message):
+        if not self.is_global_zero:
+            return self.said.get(timeout=10)
+        self.said.put(message)
+        return message
+
+
+def together(place, *make):
+    """What both processes return or raise."""
+    said = queue.Queue()
+    fabrics = [OneOfTwo(first, said) for first in (True, False)]
+    with ThreadPoolExecutor(2) as pool:
+        calls = zip(fabrics, make, strict=True)
+        both = [pool.submit(train_module.once, f, "thing", place, m) for f, m in calls]
+        found = [one.exception() or one.result() for one in both]
+    assert said.empty()
+    return found
+
+
+def test_the_first_process_looks_up_and_all_make():
+    place = {"config": {}}
+    assert together(place, lambda: {"a": 1}, lambda: {"a": 2}) == [{"a": 1}, {"a": 2}]
+    assert together(place, lambda: 1 / 0, lambda: 1 / 0) == [{"a": 1}, {"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("config", "made", "kind"),
+    [({"a": object()}, {}, TypeError), ({}, {"a": object()}, TypeError)],
+    ids=["before it is made", "after it was made"],
+)
+def test_where_the_first_process_fails_alone_the_others_do_not_wait(config, made, kind):
+    first, other = together({"config": config}, lambda: made, lambda: made)
+    assert isinstance(first, kind)
+    assert isinstance(other, RuntimeError) and "the first process failed with thing" in str(other)
+
+
+def test_where_all_fail_together_each_says_why():
+    first, other = together({"config": {}}, lambda: 1 / 0, lambda: 1 / 0)
+    assert isinstance(first, ZeroDivisionError) and isinstance(other, ZeroDivisionError)
 
 
 def test_a_recipe_can_be_changed_and_suits_its_data():

@@ -87,6 +87,15 @@ def test_each_way_learns_and_keeps_what_it_was_on_the_way(colours, way):
     assert isinstance(learned.network, Classifier) == (way == "supervised")
 
 
+def test_all_ways_start_from_the_same_weights(colours):
+    starts = [
+        ways.train(replace(TINY, steps=1), way, colours, keep=[0]).kept[0] for way in ways.WAYS
+    ]
+    for name, value in starts[0].named_parameters():
+        if name != "log_scale":
+            assert all(value.equal(other.get_parameter(name)) for other in starts[1:]), name
+
+
 def test_a_second_training_is_found_and_another_way_is_not(colours, monkeypatch):
     first = ways.train(TINY, "episodic", colours)
     monkeypatch.setattr(ways, "_fit", lambda *_: 1 / 0)

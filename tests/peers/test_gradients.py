@@ -67,6 +67,16 @@ def test_magnitudes_of_a_linear_model_are_its_largest_weights(linear, method):
     assert torch.allclose(asked(linear, method, images), weights.abs().amax(1), atol=1e-6)
 
 
+def test_smooth_grad_of_an_image_depends_on_no_other(rectified):
+    images = draw(3, 3, 6, 6, seed=4)
+    images[2] *= 100  # its noise is a hundred times as large
+    method = gradients.smooth_grad(samples=5, noise=0.3)
+    together = asked(rectified, method, images, (1, 2, 3))
+    alone = [asked(rectified, method, images[i : i + 1], (i + 1,)) for i in range(3)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
+    assert not torch.allclose(together, asked(rectified, gradients.saliency, images, (1, 2, 3)))
+
+
 @pytest.mark.parametrize(
     "method, tolerance",
     [(gradients.deep_lift, 1e-4), (gradients.integrated_gradients(steps=200), 2e-2)],

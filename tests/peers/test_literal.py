@@ -70,3 +70,23 @@ def test_the_ratio_is_that_of_densities():
     z, mean, log_variance = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
     ratio = Normal(mean, (0.5 * log_variance).exp()).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
     assert float(literal.log_ratio(z, mean, log_variance)) == pytest.approx(float(ratio.sum()))
+
+
+@pytest.mark.parametrize(("count", "steps"), [(0, 1), (2, 3)])
+def test_too_few_batches_or_steps_are_refused(model, count, steps):
+    explainer = MILR(model, "0", "3")
+    with pytest.raises(ValueError, match=f"ended after {count}, and {steps} are needed"):
+        literal.fit(explainer, batches(count), lambda out, _: out.square().mean(), steps=steps)
+    with pytest.raises(ValueError, match="steps is 0; give 1 or more"):
+        literal.fit(explainer, batches(2), lambda out, _: out.square().mean(), steps=0)
+
+
+def test_batches_may_have_labels(model):
+    explainer = MILR(model, "0", "3")
+    labels = torch.arange(16) % 5
+
+    def objective(outputs, batch):
+        return nn.functional.cross_entropy(outputs, batch[1])
+
+    told = [(images, labels) for images in batches(3)]
+    assert len(literal.fit(explainer, told, objective, steps=3)[1]["loss"]) == 3

@@ -182,6 +182,16 @@ def test_overlapping_windows_with_one_maximum_share_it():
     assert found[0, 0, 1, 1] == 7 and found.sum() == 7
 
 
+def test_switches_are_those_of_what_is_pooled_and_not_of_the_stages_start():
+    """Batch normalisation with a negative weight makes the largest value the smallest."""
+    model = nn.Sequential(nn.Identity(), nn.BatchNorm2d(1), nn.MaxPool2d(2)).eval()
+    model[1].weight.data.fill_(-1.0)
+    image = torch.tensor([[[[1.0, 5.0], [2.0, 3.0]]]])
+    network = InverseNetwork(model, image, "0", pooling="switches")
+    lowest = mip_in.signals(network, model, image)[0]
+    assert (lowest != 0).tolist() == [[[[True, False], [False, False]]]]
+
+
 @pytest.mark.parametrize("size", [7, 8, 9])
 @pytest.mark.parametrize(
     "layer",
@@ -260,6 +270,15 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Difference(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.add(x, self.layer(x), alpha=-1)
+
+
 class Product(nn.Module):
     def __init__(self):
         super().__init__()
@@ -274,6 +293,10 @@ def test_models_that_cannot_be_followed_are_refused():
         InverseNetwork(Branching().eval(), draw(1, 4))
     with pytest.raises(ValueError, match=r"step 'mul'"):
         InverseNetwork(Product().eval(), draw(1, 4))
+    with pytest.raises(
+        ValueError, match=r"step 'add' is a sum with alpha, and only a plain a \+ b"
+    ):
+        InverseNetwork(Difference().eval(), draw(1, 4))
     with pytest.raises(ValueError, match="call model.eval"):
         InverseNetwork(residual(), draw(1, 3, 8, 8))
     with pytest.raises(ValueError, match="gets around"):
@@ -299,3 +322,11 @@ def test_bad_calls_say_what_to_do():
     other = nn.Sequential(nn.Flatten(), nn.Linear(18, 3)).eval()
     with pytest.raises(ValueError, match="make one for this model"):
         mip_in.signals(network, other, images)
+
+
+def test_a_target_is_of_outputs_and_not_of_another_prediction():
+    model, images = seeded(perceptron), draw(4, 2, 3, 3)
+    network = InverseNetwork(model, images[:1], prediction=lambda outputs: outputs.softmax(1))
+    assert mip_in.signals(network, model, images)[0].shape == images.shape
+    with pytest.raises(ValueError, match="something else than the model's outputs.*as_it_is"):
+        mip_in.attribution(network, model, images, targets.class_logit(torch.zeros(4).long()))

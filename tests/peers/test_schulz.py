@@ -196,3 +196,42 @@ def test_passes_in_half_precision_teach_nearly_the_same():
     full, half = keep_of("32-true"), keep_of("bf16-mixed")
     assert not torch.equal(full, half)
     assert torch.corrcoef(torch.stack([full.flatten(), half.flatten()]).detach())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 5)])
+def test_small_grids_are_smoothed_by_what_they_have(size):
+    keep = torch.rand(1, 2, *size, generator=torch.Generator().manual_seed(0))
+    found = schulz._smooth(keep, 1.0)
+    assert found.shape == keep.shape and found.min() >= keep.min() and found.max() <= keep.max()
+    assert torch.equal(found, keep) == (size == (1, 1))
+
+
+def test_too_few_batches_are_refused():
+    model, images = Summing(torch.ones(2, 4, 4)), draw(4, 2, 4, 4)
+
+    def fit(batches, **settings):
+        how = {"steps": 3, "moment_batches": 2, "blur": 0.0} | settings
+        return schulz.fit_readout(
+            model, "features", ("features",), batches, lambda outputs, _: outputs.mean(), **how
+        )
+
+    for count in (1, 4):
+        with pytest.raises(ValueError, match=f"the batches ended after {count}, and 5 are needed"):
+            fit([images] * count)
+    assert len(fit([images] * 5)[1]["loss"]) == 3
+    with pytest.raises(ValueError, match="no batches for the moments of layer 'features'"):
+        fit([images] * 5, moment_batches=0)
+
+
+def test_batches_with_labels_teach_what_images_teach():
+    model, images = Summing(torch.ones(2, 4, 4)), draw(4, 2, 4, 4)
+
+    def fit(batches, objective):
+        return schulz.fit_readout(model, "features", ("features",), batches, objective, steps=3)[1]
+
+    plain = fit([images] * 13, lambda outputs, batch: outputs.square().mean())
+    labels = torch.arange(4)
+    told = fit([(images, labels)] * 13, lambda out, batch: out.square().mean() + 0 * batch[1].sum())
+    assert plain == told
+    moments = schulz.moments(model, "features", [(images, labels)])
+    assert torch.equal(moments[0], schulz.moments(model, "features", [images])[0])

@@ -2,6 +2,7 @@
 
 # Torch and the rest of milr are imported where they are used: the drawing processes import this
 # package by itself, need numpy and OpenCV only, and so start in a fraction of a second.
+import contextlib
 import hashlib
 import json
 import os
@@ -28,11 +29,12 @@ def load(split: str, per_species: int, seed: int = 0, size: int = 84, world: str
     PARTS. The pictures of a species depend on seed, split, species and their number alone, so a
     larger set begins with the smaller one's. Drawn once and then kept in milr's cache.
 
-    Raises ValueError for an unknown split or world, less than one picture, and a size under 32.
+    Raises ValueError for an unknown split or world, less than one picture, and a size under 32;
+    RuntimeError as `draw` does.
     """
     import torch
 
-    from milr.cache import cached
+    from milr.cache import cached, code_digest
     from milr.data.images import ImageSet, content_digest
 
     check("split", split, SPLITS)
@@ -50,7 +52,8 @@ def load(split: str, per_species: int, seed: int = 0, size: int = 84, world: str
 
     config = dict(split=split, per_species=per_species, seed=seed, size=size, world=world)
     kept = cached("birds", config, make, sources=[_HERE / "__init__.py"])
-    sources = [path.read_text() for path in sorted(_HERE.glob("*.py"))]
+    # As the cache's own keys: the same after an edit of a comment or a docstring.
+    sources = [code_digest(path) for path in sorted(_HERE.glob("*.py"))]
     return ImageSet(
         images=kept["images"],
         targets=torch.arange(len(species)).repeat_interleave(per_species),
@@ -70,7 +73,8 @@ def picture_seed(seed: int, split: str, species: Species, number: int) -> int:
 def draw(jobs: list[tuple[Species, int]], size: int = 84) -> tuple[np.ndarray, np.ndarray]:
     """Draw many pictures at once: images (n, size, size, 3) and labels (n, size, size), uint8.
 
-    Uses as many processes as there are cores to use, or threads that OMP_NUM_THREADS allows.
+    Uses as many processes as there are cores to use, or threads that OMP_NUM_THREADS allows. Raises
+    RuntimeError if one of them ends early.
     """
     images = np.empty((len(jobs), size, size, 3), np.uint8)
     labels = np.empty((len(jobs), size, size), np.uint8)
@@ -94,7 +98,9 @@ def _allowed():
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         cores = os.cpu_count() or 1
-    return min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores))
+    # It may be a list, for parallel regions within others, of which the first is the outermost.
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return min(cores, int(given or cores))
 
 
 def _draw_here(jobs, size, images, labels):
@@ -114,13 +120,15 @@ def _draw_elsewhere(jobs, size, images, labels):
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        process.stdin.write(work.encode())
-        process.stdin.close()
-        for image, label in zip(images, labels, strict=True):
-            if not _read_into(process.stdout, image) or not _read_into(process.stdout, label):
-                break
+        # One that dies before it has read its work says why on its stderr.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(work.encode())
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        pairs = zip(images, labels, strict=True)
+        whole = all(_read_into(process.stdout, part) for pair in pairs for part in pair)
         complaint = process.stderr.read().decode(errors="replace")
-    if process.returncode:
+    if process.returncode or not whole:
         raise RuntimeError(f"a process that draws birds ended early:\n{complaint[-2000:]}")
 
 

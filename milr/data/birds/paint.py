@@ -198,7 +198,11 @@ def colour(scene: Scene, canvas: np.ndarray) -> np.ndarray:
 
 
 def outline(sheet: np.ndarray, canvas: np.ndarray) -> None:
-    """Darken in place the borders of the regions, as with a pencil."""
+    """Darken in place the borders of the regions, as with a pencil.
+
+    sheet: (width, width, 3) float32; canvas: (width, width) uint8, the regions. It reaches half its
+    thickness away, in pixels of the sheet: one of the picture under 420.
+    """
     groups = np.arange(256, dtype=np.uint8)
     groups[ID["back"]] = ID["belly"]
     thickness = max(1, len(canvas) // (84 * FINE)) + 1

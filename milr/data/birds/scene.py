@@ -48,7 +48,10 @@ def table(seed: int) -> np.ndarray:
 
 
 def free_values(part: str, row: np.ndarray) -> dict[str, str]:
-    """Values that a part has where it does not define the species."""
+    """Values that a part has where it does not define the species: attribute -> value.
+
+    row: (48,), the part's uniform numbers, of which each attribute takes one.
+    """
     return {
         name: ATTRIBUTES[name][1][int(VALUES * u)]
         for name, u in zip(attributes_of(part), row, strict=False)
@@ -81,7 +84,10 @@ class Frame:
 
 
 def frames(rows: dict[str, np.ndarray]) -> dict[str, Frame]:
-    """Where everything is, from the rows "pose", "tail" and "wing"."""
+    """Where everything is, from the rows "pose", "tail" and "wing", (48,) uniform numbers each.
+
+    Name -> frame, of "body", "head", "beak", "tail" and "wing".
+    """
     pose = rows["pose"]
     angle = between(pose[0], BODY_ANGLE)
     flip = -1.0 if pose[1] < 0.5 else 1.0

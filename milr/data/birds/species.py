@@ -66,7 +66,10 @@ def attributes_of(part: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Species:
-    """A combination of attribute values: `codes[i]` indexes the values of the world's i-th one."""
+    """A combination of attribute values: `codes[i]` indexes the values of the world's i-th one.
+
+    Raises ValueError for an unknown world, and for codes that name no species of it.
+    """
 
     world: str
     codes: tuple[int, ...]
@@ -79,6 +82,8 @@ class Species:
                 f"codes {self.codes} name no species of the world {self.world!r}: give "
                 f"{len(names)} whole numbers from 0 to {VALUES - 1}, for {', '.join(names)}"
             )
+        # Seeds of pictures are made of how they are written, and numpy's are written otherwise.
+        object.__setattr__(self, "codes", tuple(map(int, self.codes)))
 
     @classmethod
     def of(cls, world: str = "all", **values: str) -> "Species":
@@ -196,6 +201,6 @@ def congeners(species: Species, n: int, seed: int = 0) -> list[Species]:
 
 
 def check(what: str, given, allowed) -> None:
-    """Raise ValueError unless the given thing is one of those allowed."""
+    """Raises ValueError unless the given thing is one of those allowed; `what` names it."""
     if given not in allowed:
         raise ValueError(f"unknown {what} {given!r}; allowed: {', '.join(map(str, allowed))}")

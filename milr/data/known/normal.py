@@ -61,7 +61,10 @@ def student(name: str, dispersion: ndarray, dx: int, freedom: int) -> Task:
 
 
 def dense(dx: int, dz: int, correlation: float = 0.5) -> ndarray:
-    """Every pair of all dimensions, on either side, has the same correlation."""
+    """Every pair of all dimensions, on either side, has the same correlation.
+
+    A correlation matrix (dx + dz, dx + dz).
+    """
     matrix = np.full((dx + dz, dx + dz), correlation)
     np.fill_diagonal(matrix, 1)
     return matrix
@@ -70,7 +73,8 @@ def dense(dx: int, dz: int, correlation: float = 0.5) -> ndarray:
 def pairs(d: int, correlation: float, count: int | None = None) -> ndarray:
     """x_i belongs to z_i for the first `count` of d dimensions (all by default), and to no other.
 
-    The information is -count log(1 - correlation^2) / 2; the rest is noise.
+    A correlation matrix (2 d, 2 d). The information is -count log(1 - correlation^2) / 2; the rest
+    is noise.
     """
     matrix = np.eye(2 * d)
     which = np.arange(d if count is None else count)

@@ -1,4 +1,8 @@
-"""Train an inverse network, layer by layer from the prediction down, on reconstruction alone."""
+"""Train an inverse network, layer by layer from the prediction down, on reconstruction alone.
+
+min ||X_l - g_{l+1}(S_{l+1})||^2 for every layer l: the review's section on MIP-IN (Deng et al.,
+2021).
+"""
 
 import math
 import time
@@ -38,7 +42,8 @@ def fit(
     number of values that a layer adds up, and falls to 0 along a cosine. Then it makes the signals
     that the next layer learns from, through the gate: with `indicator` those of the local signal,
     with `open_gate` those of the global one. The model stays as it is.
-    Raises ValueError for fewer than two images, and FloatingPointError if a loss is not finite.
+    Raises ValueError for fewer than two images, or a model with other stages than the network was
+    made for, and FloatingPointError if a loss is not finite.
     """
     if len(images) < 2:
         raise ValueError(f"{len(images)} image to learn from; give two or more, better hundreds")
@@ -81,7 +86,8 @@ def explained(
 
     Returns layer -> what each image (B,) adds to the variance that is explained and to all of it,
     as `statistics.ratio_interval` takes them: their sums' ratio is 1 - error / variance, and 0 for
-    the mean over these images. The reconstruction is that of the training, before the gate.
+    the mean over these images. The reconstruction is that of the training, before the gate. Raises
+    ValueError for a model with other stages.
     """
     features = features_of(network, model, images)
     signal = network.prediction(features["prediction"])

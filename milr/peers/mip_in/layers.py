@@ -1,7 +1,9 @@
 """Layers that go from the signal after a stage of the model to the signal before it.
 
 Every one is called with the signal (B, ...) after the stage, the model's own features of the same
-images by key, and the gate; given those two, each is an affine function of the signal.
+images by key, and the gate; given those two, each is an affine function of the signal. Fully
+connected layers, convolutions and max-pooling are named in the review's section on MIP-IN (Deng et
+al., 2021); mean pooling and residual blocks are added to them.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,23 +19,33 @@ POOLING = ("learned", "switches")
 
 
 def indicator(features: Tensor) -> Tensor:
-    """The review's gate: 1 where the model's activation is not 0, else 0."""
+    """The review's gate: 1 where the model's activation is not 0, else 0.
+
+    features: (B, ...), and so is the gate. "Indication" in the review's section on MIP-IN.
+    """
     return (features != 0).to(features.dtype)
 
 
 def open_gate(features: Tensor) -> Tensor:
-    """1 everywhere: the signal then depends on the prediction alone."""
+    """1 everywhere: the signal then depends on the prediction alone.
+
+    features: (B, ...), and so is the gate.
+    """
     return torch.ones_like(features)
 
 
 class Inverse(nn.Module):
-    """What all of them share: the stage's shapes."""
+    """What all of them share: the stage's shapes. Each has its own `undo`, of the stage's core."""
 
     def __init__(self, stage: Stage):
         super().__init__()
         self.stage = stage
 
     def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
+        """The signal before the stage, (B, *given), from that after it, (B, *made) or flattened.
+
+        features: the model's own, by key. given and made are the shapes of the `Stage`.
+        """
         signal = self.undo(signal.reshape(-1, *self.stage.made), features[self.stage.key])
         return signal.reshape(-1, *self.stage.given)
 
@@ -46,6 +58,7 @@ class FullyConnected(Inverse):
         self.layer = nn.Linear(stage.core.out_features, stage.core.in_features)
 
     def undo(self, signal: Tensor, features: Tensor) -> Tensor:
+        """(B, outputs) to (B, inputs); no use is made of the features."""
         return self.layer(signal)
 
 
@@ -62,6 +75,7 @@ class Convolution(Inverse):
         )  # fmt: skip
 
     def undo(self, signal: Tensor, features: Tensor) -> Tensor:
+        """(B, C_out, h', w') to (B, C_in, h, w); no use is made of the features."""
         return _cut(self.layer(signal), self.padding, self.stage.inner[-2:])
 
 
@@ -89,6 +103,7 @@ class Pooling(Inverse):
         nn.init.zeros_(self.layer.bias)
 
     def undo(self, signal: Tensor, features: Tensor) -> Tensor:
+        """(B, C, h', w') to (B, C, h, w); no use is made of the features."""
         return _cut(self.layer(signal), self.padding, self.stage.inner[-2:])
 
 
@@ -98,7 +113,13 @@ class Switches(Inverse):
     A place that is the maximum of several windows gets their mean.
     """
 
+    def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
+        """(B, *made) to (B, *given), by the features that went into the pooling; without a gate."""
+        signal = self.undo(signal.reshape(-1, *self.stage.made), features[self.stage.pooled])
+        return signal.reshape(-1, *self.stage.given)
+
     def undo(self, signal: Tensor, features: Tensor) -> Tensor:
+        """(B, C, h', w') to the shape of the features before the pooling, (B, C, h, w)."""
         core = self.stage.core
         _, places = F.max_pool2d(
             features, core.kernel_size, core.stride, core.padding, core.dilation,
@@ -112,7 +133,10 @@ class Switches(Inverse):
 
 
 class Shortcut(nn.Module):
-    """The inverse of a side without layers: a weight for each channel."""
+    """The inverse of a side without layers: a weight for each channel.
+
+    shape: of the signal, without the batch.
+    """
 
     def __init__(self, shape: tuple[int, ...]):
         super().__init__()
@@ -120,6 +144,7 @@ class Shortcut(nn.Module):
         self.weight = nn.Parameter(torch.ones(columns))
 
     def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
+        """(B, C, ...) to (B, C, ...); no use is made of features and gate."""
         return self.weight * signal
 
 
@@ -140,6 +165,7 @@ class Residual(nn.Module):
             nn.init.zeros_(longer[0].layer.bias)
 
     def forward(self, signal: Tensor, features: Mapping[str, Tensor], gate: Gate) -> Tensor:
+        """The signal before the block, (B, *given), of that after it, as `Inverse.forward`."""
         signal = signal.reshape(-1, *self.stage.made)
         return sum(self._side(side, signal, features, gate) for side in self.sides)
 

@@ -1,4 +1,8 @@
-"""The inverse network, the signals that it makes of a prediction, and its attribution."""
+"""The inverse network, the signals that it makes of a prediction, and its attribution.
+
+After the pseudocode in the review's section on MIP-IN (Deng et al., 2021); the package's docstring
+says how what is open there is read.
+"""
 
 from collections.abc import Callable
 
@@ -13,7 +17,7 @@ from milr.peers.targets import Target
 
 
 def as_it_is(outputs: Tensor) -> Tensor:
-    """The prediction is the model's output, for a classifier its logits."""
+    """The prediction is the model's output (B, ...), for a classifier its logits."""
     return outputs
 
 
@@ -26,7 +30,8 @@ class InverseNetwork(nn.Module):
     pooling: how max-pooling is undone, "learned" or "switches"
     prediction: what of the model's output (B, ...) is taken for the prediction Y
 
-    Until it is fitted, its weights mean nothing. Raises ValueError as `reading.read` does.
+    Until it is fitted, its weights mean nothing. Raises ValueError for another pooling, and as
+    `reading.read` does.
     """
 
     def __init__(
@@ -73,7 +78,8 @@ class InverseNetwork(nn.Module):
         """The signal at the input of each stage, the lowest first, from one at the output.
 
         This is the pseudocode of the method: from the top, each layer reconstructs what was before
-        its stage, and the gate closes where the model's activation was 0.
+        its stage, and the gate closes where the model's activation was 0. signal: (B, ...);
+        features: of the same images, as `features_of` gives them.
         """
         found = []
         for layer in reversed(self.layers):
@@ -90,7 +96,8 @@ def features_of(
 ) -> dict[str, Tensor]:
     """What the model makes of images (n, ...), all that the inverse network needs, by key.
 
-    On the model's device, to which the inverse network is brought as well.
+    On the model's device, to which the inverse network is brought as well. Raises ValueError for a
+    model with other stages than the network was made for.
     """
     device = taps.device_of(model)
     network.to(device)
@@ -103,7 +110,11 @@ def features_of(
 def signals(
     network: InverseNetwork, model: nn.Module, images: Tensor, gate: Gate = indicator
 ) -> list[Tensor]:
-    """The source signal at the input of every stage, the lowest first, of images (B, ...)."""
+    """The source signal at the input of every stage, the lowest first, of images (B, ...).
+
+    The review's S: of the model's own prediction, (B, ...) in the shape of the stage's input.
+    Raises ValueError as `features_of` does.
+    """
     features = features_of(network, model, images)
     return network.down(network.prediction(features["prediction"]), features, gate)
 
@@ -118,8 +129,15 @@ def attribution(
     """What the weights alone make of the target, at the input of the lowest stage: (B, ...).
 
     The target's gradient at the output is the direction that is asked, for `class_logit` the class
-    itself; it goes through the layers without their offsets, and with the images' gates.
+    itself; it goes through the layers without their offsets, and with the images' gates. Raises
+    ValueError as `features_of` does, and if the network's prediction is not the output as it is:
+    the target is one of those.
     """
+    if network.prediction is not as_it_is:
+        raise ValueError(
+            "this inverse network starts from something else than the model's outputs, and a "
+            "target is one of those; make and fit one with prediction=as_it_is"
+        )
     features = features_of(network, model, images)
     outputs = features["prediction"].detach().requires_grad_()
     with torch.enable_grad():

@@ -2,7 +2,9 @@
 
 The model's computation is traced by torch.fx. A stage is a fully connected, convolutional or
 pooling layer with what follows it feature by feature (batch normalisation, rectifier, dropout,
-flattening), or a residual block: a sum whose two sides begin at one place.
+flattening), or a residual block: a sum whose two sides begin at one place. The review's section on
+MIP-IN (Deng et al., 2021) has fully connected layers, convolutions and max-pooling; mean pooling
+and residual blocks are beyond it.
 """
 
 import operator
@@ -50,6 +52,7 @@ class Stage:
     gated:  whether its input comes out of a layer, and is no image
     given, inner, made: shapes, without the batch, of its input, and of input and output of `core`
     core:   the layer; None for a residual block, which has the stages of `sides` instead
+    pooled: key of the input of a max-pooling itself, which comes after what else is in its stage
     """
 
     name: str
@@ -61,6 +64,7 @@ class Stage:
     made: tuple[int, ...]
     core: nn.Module | None = None
     sides: tuple[tuple["Stage", ...], ...] = ()
+    pooled: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,10 @@ class Reading:
 
     @torch.no_grad()
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The input of every stage by its key, and "prediction", the model's output."""
+        """The input of every stage (and max-pooling) by its key, and "prediction", the output.
+
+        images: (B, ...), on the model's device; an input is (B, *given), `given` being its stage's.
+        """
         found: dict[str, Tensor] = {}
         wanted: dict[fx.Node, list[str]] = {}
         for key, node in self.places.items():
@@ -137,10 +144,11 @@ class _Parser:
         shapes["gated"] = before.op != "placeholder"
         if not _is_sum(node):
             core = self._module(node)
-            kind = KINDS[type(core)]
-            return Stage(
-                node.target, kind, core=core, inner=_shape(node.all_input_nodes[0]), **shapes
-            )
+            kind, inside = KINDS[type(core)], node.all_input_nodes[0]
+            if kind == "max-pool":
+                shapes["pooled"] = key if inside is before else f"{key} pooled"
+                self.places[shapes["pooled"]] = inside
+            return Stage(node.target, kind, core=core, inner=_shape(inside), **shapes)
         a, b = node.args
         sides = tuple(
             self.stages(before, side, f"{key}.{index}.") for index, side in enumerate((a, b))
@@ -204,6 +212,9 @@ def _strange(graph: fx.GraphModule, node: fx.Node) -> str:
         return ""
     if node.op == "placeholder":
         return f"{node.target!r} gets around the layer to go down to, as in a residual block"
+    if _is_sum(node) and node.kwargs:
+        words = ", ".join(node.kwargs)
+        return f"step {node.name!r} is a sum with {words}, and only a plain a + b can be inverted"
     one_input = len(node.all_input_nodes) == 1
     known = (node.op == "call_function" and node.target in FUNCTIONS) or (
         node.op == "call_method" and node.target in METHODS

@@ -37,7 +37,10 @@ def threshold_units(
 
 
 def drawn_network(widths: Sequence[int], seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Weights of -1, 0 and 1, and thresholds half way between sums, for `threshold_units`."""
+    """Weights of -1, 0 and 1, and thresholds half way between sums, for `threshold_units`.
+
+    For each layer after the first of `widths` weights (units, units before) and biases (units,).
+    """
     random = np.random.default_rng(seed)
     weights = [random.integers(-1, 2, (b, a)) for a, b in zip(widths, widths[1:], strict=False)]
     return weights, [0.5 - (one.sum(1) > 0) for one in weights]
@@ -52,7 +55,7 @@ def information(a: np.ndarray, b: np.ndarray, given: np.ndarray | None = None) -
 
 
 def layer(source: np.ndarray, target: np.ndarray) -> Layer:
-    """What `flow.measure` estimates, exactly."""
+    """What `flow.measure` estimates, exactly, from a layer (n, D) to the next, (n, T)."""
     d = source.shape[1]
     shared = np.zeros((d, d))
     for i, j in itertools.combinations(range(d), 2):
@@ -61,7 +64,7 @@ def layer(source: np.ndarray, target: np.ndarray) -> Layer:
 
 
 def told(source: np.ndarray, target: np.ndarray) -> Told:
-    """What `flow.tell` estimates, exactly."""
+    """What `flow.tell` estimates, exactly, from a layer (n, D) to the next, (n, T)."""
     places, ends = range(source.shape[1]), [q[:, None] for q in target.T]
     pairs = [[information(source[:, [i]], q) for q in ends] for i in places]
     chain = [[information(source[:, [i]], q, source[:, :i]) for q in ends] for i in places]

@@ -58,8 +58,9 @@ def tell(
 ) -> list[list[Told]]:
     """What corrected links need: separate networks T, read on rows that they have not seen.
 
-    Between continuous values that determine each other the information is infinite. So an end is
-    read at `levels` levels, and no link holds more than the entropy of its end.
+    networks: as for `measure`; learn, read: places (rows,) of the rows for either. Between
+    continuous values that determine each other the information is infinite. So an end is read at
+    `levels` levels, and no link holds more than the entropy of its end.
     """
     return _by_network([_tell(pairs, settings, learn, read, levels) for pairs in _steps(networks)])
 
@@ -82,15 +83,16 @@ def normalised(links: np.ndarray, entropy: np.ndarray) -> np.ndarray:
 
 
 def carried(links: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Links of all layers with those below 0 set to 0: they carry nothing."""
+    """Links (D, T) of all layers with those below 0 set to 0: they carry nothing."""
     return [np.maximum(one, 0) for one in links]
 
 
 def attribution(links: Sequence[np.ndarray]) -> np.ndarray:
     """Equation 4, (features, classes): over all paths, the sum of the products of their links.
 
-    That sum is the product of the matrices. The poster adds a sum over classes C_j, which would
-    leave nothing of j: a feature's total is the sum over the classes of its row here.
+    links: a matrix (units, next units) for each step. That sum is the product of the matrices. The
+    poster adds a sum over classes C_j, which would leave nothing of j: a feature's total is the sum
+    over the classes of its row here.
     """
     return np.linalg.multi_dot([*links]) if len(links) > 1 else links[0]
 
@@ -98,7 +100,8 @@ def attribution(links: Sequence[np.ndarray]) -> np.ndarray:
 def through(links: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What flows through each hidden unit: the sum over the paths that pass it, (units,) a layer.
 
-    It is what reaches the unit from all features, times what goes on from it to all classes.
+    links: a matrix (units, next units) for each step. It is what reaches the unit from all
+    features, times what goes on from it to all classes.
     """
     reaches, goes_on = [np.ones(len(links[0]))], [np.ones(links[-1].shape[1])]
     for one in links[:-1]:

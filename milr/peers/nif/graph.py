@@ -9,7 +9,10 @@ Unit = tuple[int, int]  # layer, place in it
 
 
 def graph(links: Sequence[np.ndarray]) -> nx.Graph:
-    """All units as nodes (layer, place), and the links above 0 as edges with their `weight`."""
+    """All units as nodes (layer, place), and the links above 0 as edges with their `weight`.
+
+    links: a matrix (units, next units) for each step from layer to layer.
+    """
     made = nx.Graph()
     widths = [len(links[0]), *(one.shape[1] for one in links)]
     made.add_nodes_from((layer, i) for layer, width in enumerate(widths) for i in range(width))
@@ -44,7 +47,10 @@ def modularity(made: nx.Graph) -> float:
 
 
 def dealt_out(links: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
-    """The same links between the same layers, each at a random place of its own matrix."""
+    """The same links between the same layers, each at a random place of its own matrix.
+
+    links: matrices (units, next units), as for `graph`.
+    """
     random = np.random.default_rng(seed)
     return [random.permutation(one.ravel()).reshape(one.shape) for one in links]
 

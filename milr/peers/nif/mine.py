@@ -127,7 +127,11 @@ def _read(weights: list[Tensor], x: Tensor, z: Tensor) -> Tensor:
 
 
 def initial(columns: Sequence[int], seed: int, first: int) -> list[Tensor]:
-    """Weights of a network for each number of columns, each drawn whatever the others are."""
+    """Weights of a network for each number of columns, each drawn whatever the others are.
+
+    Of P networks with D columns at most: those of x (P, D, HIDDEN), of z (P, 1, HIDDEN), the offset
+    (P, 1, HIDDEN) and the weights of the output (P, HIDDEN, 1), as `score` takes them.
+    """
     widest = max(columns)
     drawn = [_draw(own, widest, [seed, first + p]) for p, own in enumerate(columns)]
     stacked = (np.stack(one).astype(np.float32) for one in zip(*drawn, strict=True))
