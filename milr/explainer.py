@@ -128,7 +128,8 @@ class MILR:
         keep: the mask to read behind, (B, N, C) between 0 and 1 (of `refine_keep`, say), instead of
         the inferred one.
         Raises NotFitted before `fit`, ValueError for an unknown reading, no draws, NaN features,
-        another shape than at `fit`, or a mask of another shape or beyond 0 and 1.
+        another shape than at `fit`, a mask of another shape or beyond 0 and 1, or a model whose
+        weights have changed since.
         """
         inserted = self._fitted()
         readings.check(reading)
@@ -200,7 +201,7 @@ class MILR:
         from the one that `explain` takes, and makes a few steps on the objective plus beta times
         the capacity; what was fitted stays as it is. Unlike there, an image's maps depend on the
         images beside it if the objective does. reading: as for `explain`.
-        Raises as `explain` does, and ValueError for an objective without a gradient.
+        Raises as `explain` does, and ValueError for a loss that is not finite or has no gradient.
         """
         readings.check(reading)
         how = {"steps": steps, "draws": draws, "learning_rate": learning_rate}
@@ -238,7 +239,8 @@ class MILR:
     def through(self, images: Tensor, draw: int = 0, batch_size: int = 64) -> Tensor:
         """The model's outputs (B, ...), on the CPU, when only what the bottleneck passes goes on.
 
-        images: (B, ...); draw: which draw of the noise. Raises as `explain` does.
+        images: (B, ...); draw: which draw of the noise. Raises as `explain` does, and ValueError
+        for a model whose output is no tensor.
         """
         inserted = self._fitted()
         doors.whole(1, batch_size=batch_size)
