@@ -207,7 +207,7 @@ def test_small_grids_are_smoothed_by_what_they_have(size):
 
 
 def test_too_few_batches_are_refused():
-    model, images = Summing(torch.ones(2, 4, 4)), draw(4, 2, 4, 4)
+    model, images = Summing(torch.ones(2, 4, 4)).eval(), draw(4, 2, 4, 4)
 
     def fit(batches, **settings):
         how = {"steps": 3, "moment_batches": 2, "blur": 0.0} | settings
@@ -224,7 +224,7 @@ def test_too_few_batches_are_refused():
 
 
 def test_batches_with_labels_teach_what_images_teach():
-    model, images = Summing(torch.ones(2, 4, 4)), draw(4, 2, 4, 4)
+    model, images = Summing(torch.ones(2, 4, 4)).eval(), draw(4, 2, 4, 4)
 
     def fit(batches, objective):
         return schulz.fit_readout(model, "features", ("features",), batches, objective, steps=3)[1]
