@@ -120,6 +120,7 @@ def test_what_has_begun_is_finished_after_a_failure(keep_going, later):
     thread, result = go(worker, waits, at_once=2, keep_going=keep_going)
     worker.end("", then=["a", "b"])
     worker.end("a", then=["a", "b", *later])
+    time.sleep(0.5)  # or "b" can have ended before it is known that "a" failed, and "d" begins
     for name in ["b", *later]:
         worker.end(name, then=["a", "b", *later])
     thread.join(10)
