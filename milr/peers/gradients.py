@@ -18,6 +18,7 @@ from captum.attr import (
     IntegratedGradients,
     LayerGradCam,
     LayerIntegratedGradients,
+    NoiseTunnel,
     Occlusion,
     Saliency,
 )
@@ -80,18 +81,16 @@ def smooth_grad(samples: int = 16, noise: float = 0.05) -> Method:
     """
 
     def method(model: nn.Module, images: Tensor, target: Target) -> Tensor:
-        every = (1, 2, 3)
-        deviation = noise * (images.amax(every, True) - images.amin(every, True))
-        # One noise for all images: none depends on its neighbours, as it would with captum's.
-        generator = torch.Generator().manual_seed(0)
-        drawn = torch.randn(samples, 1, *images.shape[1:], generator=generator)
-        total = torch.zeros_like(images)
-        for part in drawn.split(max(1, AT_ONCE // len(images))):
-            noisy = (images + deviation * part.to(images)).flatten(0, 1)
-            again = target.repeated(len(part))
-            found = _asked(Saliency(Scored(model, again)), noisy, again, abs=False)
-            total += found.unflatten(0, (len(part), -1)).sum(0)
-        return total.abs().amax(1) / samples
+        explained = NoiseTunnel(Saliency(Scored(model, target)))
+        found = []
+        # One by one: captum has one deviation, and one stream of noise, for all it is given.
+        for at, image in enumerate(images.split(1)):
+            how = {"nt_type": "smoothgrad", "nt_samples": samples, "nt_samples_batch_size": AT_ONCE}
+            how["stdevs"] = noise * float(image.max() - image.min())
+            with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
+                torch.manual_seed(0)
+                found.append(_asked(explained, image, target[at : at + 1], abs=False, **how))
+        return torch.cat(found).abs().amax(1)
 
     return method
 
