@@ -84,7 +84,7 @@ class MILR:
         if critic not in CRITICS:
             raise ValueError(f"critic is {critic!r}; it must be one of {', '.join(CRITICS)}")
         doors.whole(1, members=members)
-        doors.whole(-(2**63), seed=seed)
+        doors.whole(0, seed=seed)
         if device is not None and str(device).partition(":")[0] not in devices():
             raise ValueError(f"device is {device!r}; this machine offers {', '.join(devices())}")
         self.beta, self.seed, self.device = float(beta), seed, device

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from torch import nn
 from torchvision import datasets
 
 
@@ -13,6 +14,23 @@ def no_make_around(monkeypatch):
     """What a test starts is not part of the `make test` that may have started the tests."""
     for name in [name for name in os.environ if "MAKE" in name]:
         monkeypatch.delenv(name)
+
+
+class TokensFirst(nn.Module):
+    """Tokens (N, B, C), as torch's own transformers take them."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.z = nn.Linear(3, 4), nn.Identity()
+
+    def forward(self, x):
+        return self.z(self.tokens(x.transpose(0, 1)).mean(0))
+
+
+@pytest.fixture
+def tokens_first():
+    """A model of images (B, N, 3) whose layer "tokens" gives (N, B, 4)."""
+    return TokensFirst().eval()
 
 
 @pytest.fixture(scope="session")

@@ -336,19 +336,9 @@ def test_shut_is_what_let_nothing_through_at_the_end(nats, shut):
     assert is_shut({"nats": nats}) == shut
 
 
-def test_layers_that_do_not_put_the_images_first_are_refused(convolutional):
-    class Turned(nn.Module):
-        """Tokens (N, B, C), as torch's own transformers take them."""
-
-        def __init__(self):
-            super().__init__()
-            self.tokens, self.z = nn.Linear(3, 4), nn.Flatten()
-
-        def forward(self, x):
-            return self.z(self.tokens(x.transpose(0, 1)).mean(0))
-
+def test_layers_that_do_not_put_the_images_first_are_refused(tokens_first):
     with pytest.raises(ValueError, match="'tokens' gives .* for 8 images; the first dimension"):
-        MILR(Turned().eval(), "tokens", "z").features(torch.randn(8, 5, 3))
+        MILR(tokens_first, "tokens", "z").features(torch.randn(8, 5, 3))
 
 
 def test_wrong_use_is_refused_with_what_to_do(convolutional, explainer):

@@ -119,20 +119,9 @@ def test_channels_that_come_last_raise_an_alarm(recwarn):
     assert not [one for one in recwarn if "permute" in str(one.message)]
 
 
-class TokensFirst(nn.Module):
-    """Tokens (N, B, C), as torch's own transformers take them."""
-
-    def __init__(self):
-        super().__init__()
-        self.tokens, self.z = nn.Linear(3, 4), nn.Identity()
-
-    def forward(self, x):
-        return self.z(self.tokens(x.transpose(0, 1)).mean(0))
-
-
-def test_tokens_before_images_are_found_out_also_if_there_are_as_many():
+def test_tokens_before_images_are_found_out_also_if_there_are_as_many(tokens_first):
     with pytest.raises(ValueError, match=r"'tokens' gives \(8, 7, 4\) for 7 images"):
-        fit([draw(8, 8, 3)], model=TokensFirst().eval(), layers=("tokens", "z"))
+        fit([draw(8, 8, 3)], model=tokens_first, layers=("tokens", "z"))
 
 
 def test_in_the_callers_autocast_what_is_inserted_stays_in_full_precision():

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from milr import cache, distributed
+from milr import cache, distributed, doors
 from milr.data.episodes import batches_by_class, sample
 from milr.data.images import ImageSet, normalise
 from milr.models.augmentation import AUGMENTATIONS
@@ -74,8 +74,7 @@ def train(
 
 def check(settings: Training) -> None:
     """Raises ValueError for settings that no training here can do with; all of them ask this."""
-    if settings.steps < 1:
-        raise ValueError(f"steps is {settings.steps}; give 1 or more")
+    doors.whole(1, steps=settings.steps)
     if settings.augmentation not in AUGMENTATIONS:
         raise ValueError(
             f"augmentation is {settings.augmentation!r}; give one of {', '.join(AUGMENTATIONS)}"

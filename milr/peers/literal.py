@@ -12,11 +12,10 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
-from milr import taps
+from milr import doors, taps
 from milr.bottleneck import MaskNetwork
 from milr.distributed import make_fabric
-from milr.feeding import images_of
-from milr.peers.batches import exactly
+from milr.feeding import Stream, images_of
 
 
 class Literal(nn.Module):
@@ -86,22 +85,22 @@ def fit(
     """Minimise objective + beta * divergence over mask and head together.
 
     explainer: a `MILR`, fitted or not, which reads the model; batches, objective(outputs, batch):
-    as for `MILR.fit`, at least `steps` batches. The divergence is that
-    of the average location, in nats; a step takes it at `locations` of them, drawn at random.
+    as for `MILR.fit`. The divergence is that of the average location, in nats; a step takes it at
+    `locations` of them, drawn at random.
     precision: of the model's passes, as `milr.distributed.make_fabric` takes it.
     History, a number a step: "loss" (the objective), "divergence", "alpha" (its mean), and "tied",
     mean log p_theta(z | x') - log q(z) in nats: what the head knows of z, above 0 if anything.
     Raises ValueError for too few batches or no step.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; give 1 or more")
+    doors.whole(1, steps=steps)
     generator = explainer.generator(f"literal {seed}")
     history: dict[str, list[float]] = {"loss": [], "divergence": [], "alpha": [], "tied": []}
     module = None
     with explainer.frozen_model() as device:
         fabric = make_fabric(device.type, precision=precision)
-        for batch in exactly(steps, batches):
-            batch = move_data_to_device(batch, device)
+        stream = Stream(batches, f"{steps} for its steps")
+        for _ in range(steps):
+            batch = move_data_to_device(next(stream), device)
             images = images_of(batch, device)
             with fabric.autocast():
                 features = explainer.features(images)

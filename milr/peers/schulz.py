@@ -7,7 +7,6 @@ infer the keep, and then knows the image alone. There is no representation in it
 and nothing redundant: the map is the capacity at each location, in bits.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -15,13 +14,12 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from milr import bottleneck, taps
+from milr import bottleneck, doors, taps
 from milr.data.images import content_digest
 from milr.distributed import make_fabric
 from milr.explainer import draw_noise
-from milr.feeding import images_of
+from milr.feeding import Stream, images_of
 from milr.maps import BITS
-from milr.peers.batches import exactly
 from milr.peers.peer import Peer
 from milr.peers.targets import Target
 
@@ -157,17 +155,18 @@ def fit_readout(
 ) -> tuple[Readout, dict[str, list[float]]]:
     """Fit a Readout bottleneck at a layer; the model stays as it is.
 
-    evidence: names of the layers that are read (maps). batches: as for `MILR.fit`, at least
-    `moment_batches` + `steps` of them, the first ones for the moments. objective(outputs, batch):
-    the model's own loss, a scalar to minimise, as for `MILR.fit`; to it comes beta times the mean
-    capacity per feature, in nats. ramp: share of the steps over which beta rises from 0,
-    as for `MILR.fit`; the paper has none (0), and then a beta of 10 soon shuts everything.
+    evidence: names of the layers that are read (maps). batches: as for `MILR.fit`, the first
+    `moment_batches` for the moments. objective(outputs, batch): the model's own loss, a scalar to
+    minimise, as for `MILR.fit`; to it comes beta times the mean capacity per feature, in nats.
+    ramp: share of the steps over which beta rises from 0, as for `MILR.fit`; the paper has none
+    (0), and then a beta of 10 soon shuts everything.
     precision: of the model's passes, as `milr.distributed.make_fabric` takes it.
     History: "loss", "nats" (mean capacity per location) and "keep" for every step.
-    Raises ValueError for too few batches, or none for the moments.
+    Raises ValueError for too few batches, no step, or no batch for the moments.
     """
-    stream = exactly(moment_batches + steps, batches)
-    first = list(itertools.islice(stream, moment_batches))
+    doors.whole(1, steps=steps, moment_batches=moment_batches)
+    stream = Stream(batches, f"{moment_batches} for the moments, {steps} for the mask")
+    first = [next(stream) for _ in range(moment_batches)]
     layers = (layer, *evidence)
     device = taps.device_of(model)
     readout = Readout(layers, [moments(model, name, first) for name in layers], blur, seed)
@@ -177,8 +176,8 @@ def fit_readout(
     fabric = make_fabric(device.type, precision=precision)
     history: dict[str, list[float]] = {"loss": [], "nats": [], "keep": []}
     with taps.frozen(model):
-        for step, batch in enumerate(stream):
-            batch = move_data_to_device(batch, device)
+        for step in range(steps):
+            batch = move_data_to_device(next(stream), device)
             images = images_of(batch, device)
             with fabric.autocast():
                 outputs = [output.float() for output in outputs_of(model, images, layers)]

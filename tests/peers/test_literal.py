@@ -75,8 +75,10 @@ def test_the_ratio_is_that_of_densities():
 @pytest.mark.parametrize(("count", "steps"), [(0, 1), (2, 3)])
 def test_too_few_batches_or_steps_are_refused(model, count, steps):
     explainer = MILR(model, "0", "3")
-    with pytest.raises(ValueError, match=f"ended after {count}, and {steps} are needed"):
-        literal.fit(explainer, batches(count), lambda out, _: out.square().mean(), steps=steps)
+    with pytest.raises(ValueError, match=f"ended after {count}, .* takes {steps} for its steps"):
+        literal.fit(
+            explainer, iter(batches(count)), lambda out, _: out.square().mean(), steps=steps
+        )
     with pytest.raises(ValueError, match="steps is 0; give 1 or more"):
         literal.fit(explainer, batches(2), lambda out, _: out.square().mean(), steps=0)
 

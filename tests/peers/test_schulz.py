@@ -215,12 +215,19 @@ def test_too_few_batches_are_refused():
             model, "features", ("features",), batches, lambda outputs, _: outputs.mean(), **how
         )
 
-    for count in (1, 4):
-        with pytest.raises(ValueError, match=f"the batches ended after {count}, and 5 are needed"):
-            fit([images] * count)
-    assert len(fit([images] * 5)[1]["loss"]) == 3
-    with pytest.raises(ValueError, match="no batches for the moments of layer 'features'"):
+    needed = "2 for the moments, 3 for the mask"
+    for count in (0, 1, 4):
+        with pytest.raises(ValueError, match=f"the batches ended after {count}, .* takes {needed}"):
+            fit(iter([images] * count))
+    whole = fit([images] * 5)[1]
+    assert len(whole["loss"]) == 3
+    assert fit([images])[1] == whole, "what can be gone through again is"
+    with pytest.raises(ValueError, match="moment_batches is 0; give 1 or more"):
         fit([images] * 5, moment_batches=0)
+    with pytest.raises(ValueError, match="steps is 0; give 1 or more"):
+        fit([images] * 5, steps=0)
+    with pytest.raises(ValueError, match="no batches for the moments of layer 'features'"):
+        schulz.moments(model, "features", [])
 
 
 def test_batches_with_labels_teach_what_images_teach():
