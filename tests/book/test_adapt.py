@@ -13,7 +13,7 @@ from milr.models.settings import SHARP, recipe
 from milr.paths import ROOT
 
 
-@pytest.mark.filterwarnings("ignore:the bottleneck has shut")
+@pytest.mark.filterwarnings("error:the bottleneck has shut")
 @pytest.mark.parametrize("page", ["book/adapt.md", "README.md"])
 def test_code_of_page_runs_from_top_to_bottom(page, capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
