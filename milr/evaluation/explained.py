@@ -47,6 +47,7 @@ def measures(maps: Maps, masks: Mapping[str, Tensor]) -> dict[str, Ratio]:
     """Numbers of each kind of map on each region, `KIND.WHAT.REGION` -> Ratio.
 
     energy:   the map's positive values there, over what an even spread of them would put there
+    mass:     share of the map's positive values that lies there
     lift:     the signed mean there over the mean everywhere
     bits:     the signed mean there, bits per location
     pointing: share of images whose largest value lies there (`localisation.pointing`)
@@ -71,6 +72,9 @@ def measures(maps: Maps, masks: Mapping[str, Tensor]) -> dict[str, Ratio]:
             spread, positive_spread = everywhere[:, k], positive_everywhere[:, k]
             found[f"{kind}.energy.{region}"] = Ratio(
                 positive[:, r, k], positive_spread * area[:, r]
+            )
+            found[f"{kind}.mass.{region}"] = Ratio(
+                positive[:, r, k], positive_spread * values.shape[1]
             )
             found[f"{kind}.lift.{region}"] = Ratio(there[:, r, k], spread * area[:, r])
             found[f"{kind}.bits.{region}"] = Ratio(there[:, r, k], area[:, r])

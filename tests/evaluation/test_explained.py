@@ -57,6 +57,8 @@ def test_negative_values_count_for_lift_and_not_for_energy(labels, masks):
     total = torch.where(labels == 1, 1.0, -0.1)
     found = explained.measures(maps_of(total, torch.zeros(2, 4, 4)), masks)
     assert found["total.energy.tail"].value == pytest.approx(4)
+    assert found["total.mass.tail"].value == pytest.approx(1)
+    assert found["total.mass.beak"].value == 0
     assert found["total.lift.tail"].value == pytest.approx(1 / ((4 - 1.2) / 16))
     assert found["redundant.negative"].value == pytest.approx(12 / 16)
 
