@@ -93,7 +93,7 @@ def test_every_page_is_in_the_table_of_contents():
     listed = {toc["root"]} | {page["file"] for part in toc["parts"] for page in part["chapters"]}
     prose = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
     chapters = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert prose | chapters <= listed
+    assert prose | chapters == listed
 
 
 def test_every_cited_work_is_in_the_bibliography():
