@@ -34,14 +34,14 @@ SOURCES = {
 }
 KINDS = ("formula", "method", "measurement", "picture", "opinion")
 STATUSES = ("reproduced", "partly", "not reproduced", "open", "cannot be tested here")
+KEY = r"\d\d\.(?=[\w.-]*[A-Za-z])\w[\w.-]*"  # of a result; a letter tells it from a number
 SIGNS = ("<", "<=", ">", ">=", "==", "!=")
 
 _REQUIRED = ("id", "source", "at", "kind", "says", "asks")
 _OPTIONAL = ("rules", "untestable", "remark")
-_KEY = r"\d\d\.(?=[\w.-]*[A-Za-z])\w[\w.-]*"  # a letter tells it from a number
 _RULE = re.compile(
-    rf"(?P<key>{_KEY}) (?P<sign>[<>]=?|[=!]=) "
-    rf"(?:(?:(?P<factor>-?\d+(?:\.\d+)?) \* )?(?P<other>{_KEY})|(?P<number>-?\d+(?:\.\d+)?))"
+    rf"(?P<key>{KEY}) (?P<sign>[<>]=?|[=!]=) "
+    rf"(?:(?:(?P<factor>-?\d+(?:\.\d+)?) \* )?(?P<other>{KEY})|(?P<number>-?\d+(?:\.\d+)?))"
 )
 
 
