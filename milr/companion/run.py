@@ -131,6 +131,10 @@ def identity(notebook: Path, run: Run, results: Path) -> dict[str, str]:
         "MILR_SEED": str(run.seed),
         "MILR_RESULTS": str(results),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        # A person's own start-up files and settings of figures belong to other work. Figures have
+        # matplotlib's own, and on top of them `milr.mplstyle` while they are made.
+        "IPYTHONDIR": str(results / "ipython"),
+        "MATPLOTLIBRC": os.devnull,
         # A kernel's string hashes, and with them the order of sets, are the same in every run.
         "PYTHONHASHSEED": "0",
     }

@@ -44,6 +44,20 @@ def test_a_run_gets_its_parameters_and_says_how_far_it_is(checkout, capfd, monke
     assert "[1/2] a_first  done" in said
 
 
+def test_what_a_person_has_set_up_for_other_work_does_not_count(checkout, monkeypatch):
+    startup = checkout.root / "ipython/profile_default/startup/mine.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("import builtins; builtins.mine = True")
+    (checkout.root / "matplotlibrc").write_text("font.size: 40")
+    monkeypatch.setenv("IPYTHONDIR", str(checkout.root / "ipython"))
+    monkeypatch.setenv("MATPLOTLIBRC", str(checkout.root / "matplotlibrc"))
+    asked = ["import builtins, matplotlib", "print(hasattr(builtins, 'mine'))",
+             "print(matplotlib.rcParams['font.size'])"]  # fmt: skip
+    checkout.notebook(checkout.first, asked)
+    assert run.main([str(checkout.first), "--profile", "quick"]) == 0
+    assert checkout.outputs(checkout.executed(checkout.first)).split() == ["False", "10.0"]
+
+
 def test_another_kernel_called_python3_is_not_taken(checkout, monkeypatch):
     kernel = checkout.root / "jupyter/kernels/python3"
     kernel.mkdir(parents=True)
