@@ -40,7 +40,7 @@ def test_a_run_gets_its_parameters_and_says_how_far_it_is(checkout, capfd, monke
         sys.executable, "5 1 4 quick", f"a_first {folder}", str(checkout.first.parent),
     ]  # fmt: skip
     said = capfd.readouterr().err
-    assert "[1/2] a_first  cell 3/6  0:0" in said and "cell 6/6" in said
+    assert "[1/2] a_first  cell 3/6  0:" in said and "cell 6/6" in said
     assert "[1/2] a_first  done" in said
 
 
