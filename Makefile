@@ -12,7 +12,12 @@ ARGS =
 VENV = .venv
 READY = $(VENV)/.milr-ready
 RUN_PYTHON = $(VENV)/bin/python
+# How many processes find a core for themselves, on macOS and in a container, too.
+CORES = $$($(RUN_PYTHON) -c 'from milr.companion.schedule import cores; print(cores())')
 RUN = --profile $(PROFILE) --data $(DATA) --seed $(SEED) --device $(DEVICE)
+
+# Notebooks and prose are UTF-8, also on a machine whose language was set to something older.
+export PYTHONUTF8 = 1
 
 # $(call one_of,NAME,allowed values): refuse anything else before anything is installed or run.
 one_of = $(if $(filter-out 1,$(words $($(1))))$(filter-out $(2),$($(1))),\
@@ -58,10 +63,12 @@ $(READY): pyproject.toml requirements.lock $(shell test -x "$(RUN_PYTHON)" || ec
 reproduce: $(READY) ## run the notebooks, validate them and build the book
 	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS)
 
-# One process per core with one thread each: more threads would only wait for each other.
+# One process per core with one thread each: more threads would only wait for each other. The path
+# is for what tests start: the environment knows the checkout that it was made in, and this one may
+# have been copied or moved since.
 test: $(READY) ## run all tests, and the notebooks against their reference outputs
-	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN_PYTHON) -m pytest tests notebooks \
-		--nbval --nbval-current-env --dist loadfile -n $$(getconf _NPROCESSORS_ONLN) $(ARGS)
+	@PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN_PYTHON) -m pytest \
+		tests notebooks --nbval --nbval-current-env --dist loadfile -n $(CORES) $(ARGS)
 
 book: $(READY) ## build the book of the notebooks that were run
 	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS) --step book
@@ -80,11 +87,10 @@ keep: $(READY) ## keep the numbers of the last full run as the reference
 		--only $(NOTEBOOKS)
 
 bench: $(READY) ## measure speed and memory (benchmarks/)
-	@for file in benchmarks/*.py; do \
-		test -e "$$file" || { echo "there is nothing in benchmarks/ yet"; exit 0; }; \
-		echo "$$file"; $(RUN_PYTHON) "$$file" || exit 1; done
+	@for file in benchmarks/*.py; do echo "$$file"; \
+		PYTHONPATH="$(CURDIR)" $(RUN_PYTHON) "$$file" || exit 1; done
 
-clean: ## remove what was computed: build/, with the trained weights
+clean: ## remove build/ of this checkout: all that was computed, trained weights included
 	rm -rf build
 
 data-cub: $(READY) ## download the CUB photographs (1.1 GB) to the data folder

@@ -19,7 +19,7 @@ import os
 import pickle
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -73,12 +73,12 @@ def cached(
     sources: modules, packages (all files in them) or paths whose text the result depends on.
     data: digest of the data.
 
-    The result is always what was read back from the disk, on the CPU, so a first and a second run
-    see the same. If the disk refuses the entry (it is full, say), or one of its sources in this
-    package was written anew after this process began, which then runs another text than the key
-    says, the result is returned all the same and a message says that it was not kept. Of several
-    processes that want the same entry one makes it and the others wait; of the ranks of one
-    distributed training the first alone may call this.
+    The result is always what is read back, on the CPU, so a first and a second run see the same. If
+    the disk refuses the entry (it is full, say), or one of its sources in this package was written
+    anew after this process began, which then runs another text than the key says, the result is
+    returned as it would be read, and a message says that it was not kept. Of several processes that
+    want the same entry one makes it and the others wait; of the ranks of one distributed training
+    the first alone may call this.
 
     Raises TypeError if `config` or what `make` returns can't be kept.
     """
@@ -89,14 +89,14 @@ def cached(
         return found
     if changed := [file for file in _files(sources) if _written_anew(file)]:
         _say(f"{name} {entry.key} will not be kept: {changed[0].name} was changed after this began")
-        return make()
+        return _as_read(name, make())
     busy = f"cache: {name} {entry.key} is being made by another process; waiting for it"
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(hold(entry.file(".lock"), busy))
         except OSError as error:
             _say(f"{name} {entry.key} will not be kept: {error}. Going on without.")
-            return make()
+            return _as_read(name, make())
         found = read(entry)
         if found is not None:
             return found
@@ -105,7 +105,7 @@ def cached(
             return write(entry, made)
         except OSError as error:
             _say(f"{name} {entry.key} could not be kept: {error}. Going on without.")
-            return made
+            return _as_read(name, made)
 
 
 def locate(
@@ -237,18 +237,37 @@ def write(entry: Entry, made: object) -> object:
     _sweep(entry)
     content = entry.file(".pt")
     try:
-        replace_file(content, lambda file: torch.save(made, file))
-        back = torch.load(content, map_location="cpu", weights_only=True)
-    except (pickle.PickleError, AttributeError, TypeError) as error:
+        with _only_plain(entry.name, made):
+            replace_file(content, lambda file: torch.save(made, file))
+            back = torch.load(content, map_location="cpu", weights_only=True)
+    except TypeError:
         content.unlink(missing_ok=True)
-        raise TypeError(
-            f"{entry.name}: only tensors, dicts, lists, strings and numbers can be kept, "
-            f"not {type(made).__name__} with something else in it ({error})"
-        ) from error
+        raise
     note = json.dumps({"parts": entry.parts, "sha256": _sha256(content)}, indent=1)
     replace_text(entry.file(".json"), note)
     shutil.rmtree(entry.file(".scratch"), ignore_errors=True)
     return back
+
+
+def _as_read(name: str, made: object) -> object:
+    """What would be read if this had been kept: copies, on the CPU."""
+    held = io.BytesIO()
+    with _only_plain(name, made):
+        torch.save(made, held)
+        held.seek(0)
+        return torch.load(held, map_location="cpu", weights_only=True)
+
+
+@contextlib.contextmanager
+def _only_plain(name: str, made: object) -> Iterator[None]:
+    """Say with a TypeError that something can't be written, or not read back."""
+    try:
+        yield
+    except (pickle.PickleError, AttributeError, TypeError) as error:
+        raise TypeError(
+            f"{name}: only tensors, dicts, lists, strings and numbers can be kept, "
+            f"not {type(made).__name__} with something else in it ({error})"
+        ) from error
 
 
 def _move_aside(path: Path) -> None:

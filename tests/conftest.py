@@ -10,9 +10,11 @@ from torchvision import datasets
 
 
 @pytest.fixture(autouse=True)
-def no_make_around(monkeypatch):
-    """What a test starts is not part of the `make test` that may have started the tests."""
-    for name in [name for name in os.environ if "MAKE" in name]:
+def nothing_around(monkeypatch):
+    """What a test starts is not part of the `make test`, or of the hook of git, that may have
+    started the tests.
+    """
+    for name in [name for name in os.environ if "MAKE" in name or name.startswith("GIT_")]:
         monkeypatch.delenv(name)
 
 

@@ -276,6 +276,40 @@ def test_a_result_that_could_not_be_read_back_is_refused_and_not_kept(folder, st
     assert not list(folder.glob("*.pt")) and not list(folder.glob("*.json"))
 
 
+def a_source_that_changed(patch):
+    patch.setattr(cache, "_written_anew", lambda file: True)
+
+
+def a_folder_without_leave_to_write(patch):
+    def refuse(path, waiting):
+        raise PermissionError("no leave")
+
+    patch.setattr(cache, "hold", refuse)
+
+
+def a_full_disk(patch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    patch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.parametrize(
+    "refuses", [a_source_that_changed, a_folder_without_leave_to_write, a_full_disk]
+)
+def test_what_is_not_kept_is_given_as_it_would_be_read(folder, monkeypatch, refuses):
+    refuses(monkeypatch)
+    sources = [ROOT / "milr" / "maps.py"]
+    whole = torch.arange(6.0)
+    make = Maker({"part": whole[:2]})
+    part = cache.cached("thing", {}, make, sources=sources)["part"]
+    whole += 1
+    assert part.tolist() == [0, 1], "what is read is nobody else's"
+    with pytest.raises(TypeError, match="can be kept, not dict with something else in it"):
+        cache.cached("thing", {}, Maker({"function": len}), sources=sources)
+    assert not list(folder.glob("*.json"))
+
+
 def damage_by_truncation(content, note):
     content.write_bytes(content.read_bytes()[:-7])
 

@@ -128,6 +128,33 @@ def test_every_command_makes_the_environment_first(tmp_path, command):
     assert "setup.sh" in said.splitlines()[0]
 
 
+def test_what_make_starts_reads_utf_8_wherever_it_runs(monkeypatch):
+    monkeypatch.delenv("PYTHONUTF8", raising=False)
+    assert make("--eval", "told: ; @echo $$PYTHONUTF8", "told").stdout == "1\n"
+
+
+@pytest.mark.parametrize("command", ["test", "bench"])
+def test_a_checkout_that_was_copied_with_its_environment_runs_its_own_code(
+    tmp_path, monkeypatch, command
+):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    # The environment's python stands for one that knows another checkout.
+    fake(tmp_path, "python", 'echo "looks in $PYTHONPATH"')
+    done = make("-o", "none/.milr-ready", "VENV=none", command, f"RUN_PYTHON={tmp_path}/python")
+    assert f"looks in {ROOT}\n" in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="nothing can be kept off a core")
+def test_as_many_tests_run_at_once_as_there_are_cores_for_them():
+    shown = make("-n", "test", f"RUN_PYTHON={sys.executable}").stdout
+    counting = re.search(r"-n (\$\(.*\))", shown)
+    said = subprocess.run(
+        ["sh", "-c", f"echo {counting[1]}"], cwd=ROOT, capture_output=True, text=True, check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]),
+    ).stdout  # fmt: skip
+    assert said == "1\n"
+
+
 def test_an_environment_whose_python_has_gone_is_made_anew(tmp_path):
     # As after an upgrade of the Python that it was made with: the link then leads nowhere.
     (tmp_path / "bin").mkdir()
@@ -142,14 +169,14 @@ def test_an_environment_whose_python_has_gone_is_made_anew(tmp_path):
 TOOLS = ("dirname", "find", "ls", "mkdir", "mv", "rm", "rmdir", "sleep", "touch")
 
 
-def start(folder, path, python=""):
+def start(folder, path, python="", checkout=ROOT):
     """A set-up that finds these tools and what is in `path`, but no Python of this machine's."""
     for name in TOOLS:
         with contextlib.suppress(FileExistsError):
             (path / name).symlink_to(shutil.which(name))
     return subprocess.Popen(
         ["/bin/sh", ROOT / "milr/companion/setup.sh", folder, python],
-        cwd=ROOT, env={"PATH": str(path)}, text=True, start_new_session=True,
+        cwd=checkout, env={"PATH": str(path)}, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -293,6 +320,20 @@ def test_the_lock_of_a_set_up_that_was_killed_holds_up_nobody(slow):
     # Once before it was killed, and once by the one that took the lock over.
     assert (slow / "made").read_text().split() == [str(venv)] * 2
     assert not (slow / "venv.lock").exists()
+
+
+def test_a_lock_that_is_edited_during_a_set_up_is_installed_next(slow):
+    checkout = slow / "checkout"
+    checkout.mkdir()
+    for name in ("pyproject.toml", "requirements.lock"):
+        (checkout / name).touch()
+    (slow / "go").touch()
+    edit = "sleep 0.1; touch requirements.lock"
+    (slow / "python3").write_text((slow / "python3").read_text().replace("/used", f"/used; {edit}"))
+    done = end(start(slow / "venv", slow, checkout=checkout))
+    assert done.returncode == 0, done.stderr
+    ready, lock = slow / "venv/.milr-ready", checkout / "requirements.lock"
+    assert ready.stat().st_mtime_ns < lock.stat().st_mtime_ns
 
 
 def test_a_disk_that_refuses_the_lock_is_said_and_not_waited_for(tmp_path):

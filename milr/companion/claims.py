@@ -22,6 +22,7 @@ from pathlib import Path
 
 import yaml
 
+from milr.companion import manifest
 from milr.paths import ROOT
 
 LEDGER = ROOT / "data" / "claims.yml"
@@ -33,14 +34,14 @@ SOURCES = {
 }
 KINDS = ("formula", "method", "measurement", "picture", "opinion")
 STATUSES = ("reproduced", "partly", "not reproduced", "open", "cannot be tested here")
+KEY = r"\d\d\.(?=[\w.-]*[A-Za-z])\w[\w.-]*"  # of a result; a letter tells it from a number
 SIGNS = ("<", "<=", ">", ">=", "==", "!=")
 
 _REQUIRED = ("id", "source", "at", "kind", "says", "asks")
 _OPTIONAL = ("rules", "untestable", "remark")
-_KEY = r"\d\d\.(?=[\w.-]*[A-Za-z])\w[\w.-]*"  # a letter tells it from a number
 _RULE = re.compile(
-    rf"(?P<key>{_KEY}) (?P<sign>[<>]=?|[=!]=) "
-    rf"(?:(?:(?P<factor>-?\d+(?:\.\d+)?) \* )?(?P<other>{_KEY})|(?P<number>-?\d+(?:\.\d+)?))"
+    rf"(?P<key>{KEY}) (?P<sign>[<>]=?|[=!]=) "
+    rf"(?:(?:(?P<factor>-?\d+(?:\.\d+)?) \* )?(?P<other>{KEY})|(?P<number>-?\d+(?:\.\d+)?))"
 )
 
 
@@ -135,10 +136,14 @@ def rule(text: str) -> Rule:
 def evidence(folder: Path) -> Evidence:
     """Return the numbers that the chapters of a run left in `folder`/results.
 
-    Results of a smoke run are refused: their chapters are named in `smoke`.
+    Results of a smoke run are refused: their chapters are named in `smoke`. Those of chapters that
+    are no longer there are passed over.
     """
+    chapters = {notebook.stem for notebook in manifest.notebooks(ROOT)}
     values, counted, smoke = {}, set(), set()
     for path in sorted((folder / "results").glob("[0-9][0-9]_*.json")):
+        if path.stem not in chapters:
+            continue
         kept = json.loads(path.read_text())
         if kept["profile"] == "smoke":
             smoke.add(path.name[:2])
@@ -223,12 +228,12 @@ def _claim(entry: object, number: int) -> Claim:
     for name, allowed in (("source", SOURCES), ("kind", KINDS)):
         if entry[name] not in allowed:
             raise ValueError(f"{where}: {name} {entry[name]!r}; allowed are {', '.join(allowed)}")
-    if bool(entry.get("rules")) == ("untestable" in entry):
-        raise ValueError(f"{where}: give either rules, or a reason why it is untestable")
     for name, value in entry.items():
         kind, word = (list, "a list") if name in ("at", "rules") else (str, "words")
         if not isinstance(value, kind):
             raise ValueError(f"{where}: {name} must be {word}, and is {value!r}")
+    if bool(entry.get("rules")) == bool(entry.get("untestable")):
+        raise ValueError(f"{where}: give either rules, or a reason why it is untestable")
     try:
         rules = tuple(rule(str(text)) for text in entry.get("rules", ()))
     except ValueError as error:

@@ -171,8 +171,10 @@ def _sha256(content: bytes) -> str:
 def _commit() -> str:
     """Short commit of the checkout, with `-dirty` if files differ from it; empty outside of git."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    # The commit of a repository around a checkout that has none of its own says nothing.
+    own = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
     except FileNotFoundError:  # no git on this machine
         return ""
     return done.stdout.strip()

@@ -8,6 +8,7 @@ chapters alone (`--only`) the others stay as they were kept.
 import argparse
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -42,7 +43,8 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
     chosen = [path for path in chapters if not only or path.stem in only]
     if missing := [f"{path.stem}: {why}" for path in chosen if (why := _lacks(path, run))]:
         raise ValueError("; ".join(missing) + "; run `make reproduce PROFILE=full` first")
-    if changed := _git(root, "status", "--porcelain", "milr", "notebooks", "*.lock"):
+    read = {name for path in chosen for name in manifest.reads(path)}
+    if changed := _git(root, "status", "--porcelain", "milr", "notebooks", "*.lock", *sorted(read)):
         raise ValueError(f"not committed: {changed.split()[1]}; commit, then keep the numbers")
     made = {
         "profile": run.profile,
@@ -131,7 +133,12 @@ def _versions() -> dict[str, str]:
 def _git(root: Path, *words: str) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+            ["git", "-C", str(root), *words],
+            # The commit of a repository around a checkout that has none of its own says nothing.
+            env=os.environ | {"GIT_CEILING_DIRECTORIES": str(root.parent)},
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise ValueError(

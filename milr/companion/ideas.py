@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
-from milr.companion.claims import Evidence, Rule, bound, outcome
+from milr.companion.claims import KEY, Evidence, bound, outcome
 from milr.companion.claims import rule as read_rule
 from milr.companion.scorecard import said
 
 ABSENT = "not measured"
 ANSWERS = {"met": "yes", "missed": "no", "not settled": "not settled"}
-_HOLE = re.compile(r"\{(\d\d\.[\w.]+):([^}]*)\}")
+_HOLE = re.compile(rf"\{{({KEY}):([^}}]*)\}}")
 _STYLE = """<style>
 .milr-ideas { overflow-x: auto; }
 .milr-ideas table.dataframe { border: 0; border-collapse: collapse; font-size: 0.85rem; margin: 0;
@@ -63,12 +63,6 @@ def answers(asked: Mapping[str, Sequence[tuple[str, str]]], found: Evidence) -> 
         for idea, some in asked.items()
         for question, rule in some
     ]
-
-
-def keys(asked: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
-    """All keys that the rules ask for."""
-    rules: list[Rule] = [read_rule(rule) for some in asked.values() for _, rule in some]
-    return [key for one in rules for key in one.keys]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:

@@ -68,11 +68,11 @@ def executed(notebook: Path, run: Run) -> Path:
     return run.folder / "notebooks" / notebook.name
 
 
-def ingredients(notebook: Path, run: Run, extra: dict | None = None) -> dict:
+def ingredients(notebook: Path, run: Run) -> dict:
     """Return what the outcome of a notebook depends on: digests, and the parameters as they are."""
     return {
         "notebook": _source_digest(notebook),
-        "parameters": resolve(notebook, run, extra),
+        "parameters": resolve(notebook, run),
         "sources": sources_digest(),
         "lock": digest(ROOT / "requirements.lock"),
         "Python": ".".join(map(str, sys.version_info[:2])),

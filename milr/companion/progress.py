@@ -29,7 +29,8 @@ def told(label: str, cells: int, stream=None) -> Iterator[Callable[[int], None]]
         elapsed = clock(time.monotonic() - start)
         where = f"  cell {current[0]}/{cells}" if cells else ""
         line = f"{label}{where}  {elapsed}"
-        stream.write(f"\r\x1b[K{line}" if terminal else f"{line}\n")
+        # Of a line that went on below only the last part would be renewed.
+        stream.write(f"\r\x1b[K{line[: _width(stream) - 1]}" if terminal else f"{line}\n")
         stream.flush()
 
     def tick() -> None:
@@ -41,13 +42,22 @@ def told(label: str, cells: int, stream=None) -> Iterator[Callable[[int], None]]
             current[0] = cell
             show()
 
-    threading.Thread(target=tick, daemon=True).start()
+    ticking = threading.Thread(target=tick, daemon=True)
+    ticking.start()
     try:
         yield reached
     finally:
         done.set()
+        ticking.join()  # or it could write once more, behind what comes next
         if terminal:
             stream.write("\r\x1b[K")
+
+
+def _width(terminal) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except OSError:  # it does not tell
+        return 80
 
 
 def clock(seconds: float) -> str:

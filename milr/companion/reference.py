@@ -13,6 +13,7 @@ from milr.companion import manifest
 from milr.companion.profiles import Run
 from milr.companion.run import Failed, execute, identity
 from milr.companion.validate import problems
+from milr.files import replace_text
 from milr.paths import ROOT, build_root
 
 _KEPT = ("text/plain",)
@@ -22,7 +23,8 @@ _DROPPED_TAGS = {"nbval-ignore-output", "nbval-skip"}
 def refresh(notebook: Path, label: str = "") -> bool:
     """Run `notebook` as it stands and store what it prints; return whether that changed.
 
-    Raises ValueError if the outputs would make too weak a test, and what the run raises.
+    Raises ValueError if the outputs would make too weak a test, OSError if the disk refuses the
+    notebook, which is then as it was, and what the run raises.
     """
     run = Run(profile="smoke")
     os.environ.update(identity(notebook, run, build_root() / "reference"))
@@ -42,7 +44,10 @@ def refresh(notebook: Path, label: str = "") -> bool:
         raise ValueError(f"{notebook.name}: {'; '.join(weak)}")
     after = nbformat.writes(stored) + "\n"
     if after != before:
-        notebook.write_text(after)
+        written = notebook.stat()
+        replace_text(notebook, after)
+        # Stored outputs are none of what a page is made of: what was executed of it stays so.
+        os.utime(notebook, ns=(written.st_atime_ns, written.st_mtime_ns))
     return after != before
 
 

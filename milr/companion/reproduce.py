@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import graphlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -146,6 +147,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # So that what builds the book ends with this process, before another run takes the lock.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import papermill
-import yaml
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
@@ -51,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
     busy = f"{label}  another run has it in hand; waiting"
     with hold(target.with_name(f".{notebook.stem}.lock"), busy):
         try:
-            made_of = manifest.ingredients(notebook, run, dict(options.set))
+            made_of = manifest.ingredients(notebook, run)
         except ValueError as error:
             print(f"refused: {error}", file=sys.stderr)
             return 2
@@ -132,6 +131,10 @@ def identity(notebook: Path, run: Run, results: Path) -> dict[str, str]:
         "MILR_SEED": str(run.seed),
         "MILR_RESULTS": str(results),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        # A person's own start-up files and settings of figures belong to other work. Figures have
+        # matplotlib's own, and on top of them `milr.mplstyle` while they are made.
+        "IPYTHONDIR": str(results / "ipython"),
+        "MATPLOTLIBRC": os.devnull,
         # A kernel's string hashes, and with them the order of sets, are the same in every run.
         "PYTHONHASHSEED": "0",
     }
@@ -157,7 +160,7 @@ def _run(notebook: Path, run: Run, made_of: dict, target: Path, label: str) -> i
         print(error.trace, file=sys.stderr)
         print(f"{label}  {error}", file=sys.stderr, flush=True)
     except OSError as error:
-        print(f"{label}  FAILED: its result could not be written: {error}", file=sys.stderr)
+        print(f"{label}  FAILED: {error}", file=sys.stderr)
     else:
         seconds = progress.clock(time.monotonic() - start)
         print(f"{label}  done  {seconds}", file=sys.stderr, flush=True)
@@ -174,18 +177,10 @@ def strip_ansi(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def _setting(text: str) -> tuple[str, object]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"{text!r}: write it as name=value")
-    return name, yaml.safe_load(value)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m milr.companion.run", description=__doc__)
     parser.add_argument("notebook", type=Path)
     add_arguments(parser)
-    parser.add_argument("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--position", default="", help="shown before the name, e.g. [2/4]")
     return parser
 

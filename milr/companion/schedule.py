@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -142,6 +143,7 @@ def carry_out(notebooks: list[Path], run: Run) -> bool:
     # A terminal has one line to renew, and several would write on it.
     dumb = {"TERM": "dumb"} if at_once > 1 else {}
     begun: list[subprocess.Popen] = []
+    ending = threading.Event()
 
     def perform(task: Task) -> bool:
         words = [str(task.notebook), *run.arguments, "--position", positions[task.notebook]]
@@ -151,18 +153,25 @@ def carry_out(notebooks: list[Path], run: Run) -> bool:
             stdout=subprocess.DEVNULL,
         )
         begun.append(child)
+        # `end` may have looked for what has begun just before this one did.
+        if ending.is_set():
+            child.terminate()
         return child.wait() == 0
 
-    def end(*_) -> None:
+    def end(number: int, _) -> None:
+        ending.set()
         for child in begun:
             child.terminate()
-        sys.exit(128 + signal.SIGTERM)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
 
-    default = signal.signal(signal.SIGTERM, end)
+    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         return in_order(due(notebooks, run), urgent(notebooks), perform, at_once, keep_going)
     finally:
-        signal.signal(signal.SIGTERM, default)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def in_order(

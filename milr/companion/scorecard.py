@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from milr.companion import manifest
 from milr.companion.claims import (
     SOURCES,
     STATUSES,
@@ -24,6 +25,7 @@ from milr.companion.claims import (
 )
 from milr.companion.figures import STYLE
 from milr.companion.results import anchor, recorded
+from milr.paths import ROOT
 
 OF_MACHINE = ("s", "MiB")  # units
 WIDTH = 5.0  # inches; shrinks to a phone's width and stays readable
@@ -112,9 +114,15 @@ def picture(tables: Mapping[str, Mapping[str, Counter]]) -> Figure:
 
 
 def places(folder: Path) -> dict[str, tuple[str, str]]:
-    """Where the chapters executed in `folder` recorded each result: its cell and its section."""
+    """Where the chapters executed in `folder` recorded each result: its cell and its section.
+
+    Those that are no longer there have no page to lead to.
+    """
     found = {}
-    for path in sorted((folder / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+    for name in [notebook.name for notebook in manifest.notebooks(ROOT)]:
+        path = folder / "notebooks" / name
+        if not path.exists():
+            continue
         title = path.stem
         for cell in json.loads(path.read_text())["cells"]:
             if cell["cell_type"] == "markdown":

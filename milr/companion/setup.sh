@@ -98,5 +98,5 @@ fi
 "$folder/bin/uv" pip sync --python "$folder/bin/python" --require-hashes requirements.lock
 "$folder/bin/uv" pip install --python "$folder/bin/python" --no-deps --no-build-isolation --quiet \
     --editable .
-rm "$unfinished"
-touch "$ready"
+# It keeps the time at which this began: a lock that was edited since is newer, and installed next.
+mv "$unfinished" "$ready"

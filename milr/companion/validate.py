@@ -78,6 +78,8 @@ def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
     """Validate the executed notebook of a run; return what is wrong, and stamp it if nothing is."""
     path = manifest.executed(notebook, run).resolve()
     path.with_suffix(".valid").unlink(missing_ok=True)
+    # Before it is read: what takes its place meanwhile was not compared.
+    seen = manifest.digest(path)
     wrong = problems(json.loads(path.read_text()))
     if not wrong:
         # Results of this second execution must not replace the evidence of the first.
@@ -94,7 +96,7 @@ def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
         if wrong and (reason := manifest.stale(notebook, run)):
             wrong = [f"{reason}; run it again"]
     if not wrong:
-        replace_text(path.with_suffix(".valid"), manifest.digest(path))
+        replace_text(path.with_suffix(".valid"), seen)
     return wrong
 
 

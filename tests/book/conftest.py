@@ -119,9 +119,10 @@ def _build(folder: Path) -> None:
     wanted = _wanted(source)
     for path in sorted((source / "notebooks").glob("*.ipynb")):
         _add_stand_ins(path, wanted)
-    program = Path(sys.executable).with_name("jupyter-book")
+    # As `stage` does: the program beside python would start that of where it was installed.
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["--path-output", str(target), "-W", "--keep-going", "-n", "--all"]
-    done = subprocess.run([program, "build", source, *options], capture_output=True, text=True)
+    done = subprocess.run([*program, "build", source, *options], capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(target, ignore_errors=True)
         lines = (done.stdout + done.stderr).splitlines()
@@ -135,13 +136,8 @@ def _copy_checkout(root: Path) -> None:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, root / name)
     for page in toc_pages():
-        if not page.startswith("notebooks/"):
-            continue
-        if (ROOT / f"{page}.ipynb").exists():
+        if page.startswith("notebooks/"):
             shutil.copy(ROOT / f"{page}.ipynb", root / f"{page}.ipynb")
-        else:
-            title = nbformat.v4.new_markdown_cell(f"# {page}")
-            nbformat.write(_notebook([title]), root / f"{page}.ipynb")
 
 
 def _wanted(source: Path) -> dict[str, dict[str, set[str]]]:
@@ -156,10 +152,7 @@ def _wanted(source: Path) -> dict[str, dict[str, set[str]]]:
         shown = re.findall(r"\bfigure-([a-z0-9_]+)", text + prose)
         shown += re.findall(r"figures/(\w+)\.png", prose)
         saved = set(re.findall(r'figures\.save\([^"]*"(\w+)"', _code_of(cells)))
-        names = set(shown)
-        if path.stem == "05_figures" and not saved:
-            saved = names  # the chapter is still to be written
-        wanted[path.stem] = {"values": set(values), "figures": names & saved}
+        wanted[path.stem] = {"values": set(values), "figures": set(shown) & saved}
     return wanted
 
 
@@ -217,13 +210,6 @@ def _glue_cell(key: str, form: str):
 def _code(source: str, data: dict, metadata: dict | None = None):
     output = nbformat.v4.new_output("display_data", data=data, metadata=metadata or {})
     return nbformat.v4.new_code_cell(source, execution_count=1, outputs=[output])
-
-
-def _notebook(cells: list):
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-    return notebook
 
 
 def _code_of(cells: list) -> str:

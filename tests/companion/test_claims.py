@@ -55,6 +55,8 @@ def test_a_claim_is_read_whole(tmp_path):
         (("asks: There", "says: Twice\n  asks: There"), "'says' stands there twice"),
         (("  rules: [05.beak > 1]", ""), "either rules, or a reason"),
         (("rules:", "untestable: Taste.\n  rules:"), "either rules, or a reason"),
+        (("rules: [05.beak > 1]", 'untestable: ""'), "either rules, or a reason"),
+        (("rules: [05.beak > 1]", "rules: []"), "either rules, or a reason"),
         (("rules: [05.beak > 1]", "untestable: no"), "untestable must be words, and is False"),
         (("05.beak > 1", "05.beak is large"), "can't be read; write KEY SIGN NUMBER"),
         (("[05.beak > 1]", "05.beak > 1"), "rules must be a list"),
@@ -128,6 +130,12 @@ def test_results_of_a_smoke_run_never_count(tmp_path):
     assert verdict.status == "open" and "smoke" in verdict.reason
     write(tmp_path, "05_figures", "quick", {"05.beak": 9.0})
     assert claims.judge(claim, claims.evidence(tmp_path)).status == "reproduced"
+
+
+def test_results_of_a_chapter_that_is_no_longer_there_do_not_count(tmp_path):
+    (claim,) = ledger(tmp_path, ENTRY)
+    write(tmp_path, "05_gone", "quick", {"05.beak": 9.0})
+    assert claims.judge(claim, claims.evidence(tmp_path)).status == "open"
 
 
 def test_an_open_claim_says_what_is_absent(tmp_path):

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import re
+import subprocess
 
 import matplotlib
 import numpy as np
@@ -35,6 +37,17 @@ def shown_cell(picture) -> dict:
     data, metadata = picture._repr_mimebundle_()
     output = {"output_type": "execute_result", "data": data, "metadata": metadata}
     return {"cell_type": "code", "metadata": {}, "source": "", "outputs": [output]}
+
+
+def test_the_commit_of_a_repository_around_the_checkout_is_none_of_its_own(tmp_path, monkeypatch):
+    who = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    monkeypatch.setattr(figures, "ROOT", checkout)
+    for folder, commit in ((tmp_path, ""), (checkout, "[0-9a-f]{7,}")):
+        for words in (["init"], ["commit", "--allow-empty", "-m", "one"]):
+            subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True)
+        assert re.fullmatch(commit, figures.provenance()["commit"])
 
 
 def test_picture_numbers_and_origin_lie_beside_each_other(results):

@@ -47,8 +47,23 @@ def test_numbers_are_kept_with_the_commit_that_made_them(checkout, full_run):
         full.keep(full_run, checkout.root)
     new.unlink()
     shutil.rmtree(checkout.root / ".git")
+    # The commit of a repository that the checkout happens to lie in is none of its own.
+    for words in (["init"], ["commit", "--allow-empty", "-m", "around"]):
+        git(checkout.root.parent, *words)
     with pytest.raises(ValueError, match="git does not tell it"):
         full.keep(full_run, checkout.root)
+
+
+def test_what_a_chapter_reads_must_be_committed_too(checkout, full_run, monkeypatch):
+    monkeypatch.setattr(full, "_lacks", lambda *_: "")
+    monkeypatch.setattr(manifest, "reads", lambda path: ["sources.yml"] * (path == checkout.first))
+    (checkout.root / "sources.yml").write_text("- one\n")
+    with pytest.raises(ValueError, match="not committed: sources.yml"):
+        full.keep(full_run, checkout.root)
+    full.keep(full_run, checkout.root, only=["b_second"])
+    for words in (["add", "sources.yml"], ["commit", "-m", "read"]):
+        git(checkout.root, *words)
+    full.keep(full_run, checkout.root)
 
 
 def test_only_numbers_are_kept_with_what_they_come_from(checkout, full_run):

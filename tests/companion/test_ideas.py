@@ -17,8 +17,10 @@ FOUND = Evidence(
 
 
 def test_texts_are_filled_with_results_or_say_that_there_are_none():
-    text = "fit {09.fit:.0f}, then {09.cost.x:.3f}; share {12.low:.0%}"
-    assert ideas.fill(text, FOUND) == "fit 42 s, then not measured; share 20%"
+    text = "fit {09.fit:.0f}, then {09.cost.x:.3f}; share {12.low:.0%}, {08.1000.club-full:.1f}"
+    found = "fit 42 s, then not measured; share 20%, 0.2"
+    hyphened = {"08.1000.club-full": Measured(0.25, 0.2, 0.3)}
+    assert ideas.fill(text, Evidence({**FOUND.values, **hyphened})) == found
 
 
 @pytest.mark.parametrize(
@@ -41,11 +43,6 @@ def test_results_of_other_chapters_are_left_out():
     assert ideas.answers({"NIF": [("Short?", "09.fit < 60")]}, some) == [
         ["NIF", "Short?", "not measured", "", "09.fit < 60"]
     ]
-
-
-def test_all_keys_of_the_questions_are_found():
-    asked = {"a": [("?", "12.low < 12.high")], "b": [("?", "09.fit < 60")]}
-    assert ideas.keys(asked) == ["12.low", "12.high", "09.fit"]
 
 
 def test_a_table_escapes_what_it_shows():

@@ -1,5 +1,6 @@
 """The numbers a notebook is run with are the profile's, and no others."""
 
+import json
 import re
 
 import pytest
@@ -7,6 +8,12 @@ import pytest
 from milr.companion import profiles
 from milr.companion.profiles import PROFILES, Run, resolve
 from milr.paths import ROOT
+
+
+def give(checkout, values):
+    """Write these in the first notebook's own section. (JSON is YAML.)"""
+    text = json.dumps({"a_first": values})
+    (checkout.root / "notebooks" / "profiles" / "quick.yml").write_text(text)
 
 
 def test_the_parameters_cell_is_read_as_written(checkout):
@@ -38,12 +45,14 @@ def test_common_goes_only_to_those_who_declare_it(checkout):
     ],
 )
 def test_unknown_and_ill_typed_parameters_are_refused(checkout, given, message):
+    give(checkout, given)
     with pytest.raises(ValueError, match=message):
-        resolve(checkout.first, Run(), given)
+        resolve(checkout.first, Run())
 
 
 def test_whole_numbers_pass_for_floats_and_lists_for_tuples(checkout):
-    given = resolve(checkout.first, Run(), {"rate": 2, "names": ["z"], "limit": 7})
+    give(checkout, {"rate": 2, "names": ["z"], "limit": 7})
+    given = resolve(checkout.first, Run())
     assert (given["rate"], given["names"], given["limit"]) == (2, ["z"], 7)
 
 

@@ -1,6 +1,8 @@
 """A person sees which cell is running, on a terminal and in a log."""
 
 import io
+import os
+import threading
 
 from milr.companion import progress
 
@@ -28,6 +30,25 @@ def test_a_terminal_gets_one_line_that_is_renewed_and_cleared(monkeypatch):
         reached(1)
     assert "\n" not in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_a_line_that_is_renewed_fits_the_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(Terminal, "fileno", lambda self: 2)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((20, 24)))
+    terminal = Terminal()
+    with progress.told("[12/13] 12_nif", 40, terminal) as reached:
+        reached(33)
+    shown = terminal.getvalue().split("\r\x1b[K")
+    assert shown == ["", "[12/13] 12_nif  cel", ""]
+
+
+def test_what_shows_the_time_has_ended_when_its_line_is_cleared():
+    before = threading.active_count()
+    for _ in range(20):
+        with progress.told("birds", 2, io.StringIO()):
+            pass
+        assert threading.active_count() == before
 
 
 def test_a_terminal_that_is_shared_gets_lines(monkeypatch):

@@ -1,8 +1,49 @@
 """What of a run's outputs is stored in the notebooks."""
 
+import errno
+import json
+import os
+
+import pytest
 from nbformat.v4 import new_output
 
+from milr.companion import reference
 from milr.companion.reference import strip
+
+
+@pytest.fixture
+def printing(checkout, monkeypatch):
+    """The first notebook, of which a run prints something that is not stored in it yet."""
+
+    def execute(notebook, target, *_):
+        content = json.loads(notebook.read_text())
+        code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+        for number, cell in enumerate(code, start=1):
+            cell["execution_count"] = number
+            cell["outputs"] = [new_output("stream", text=f"{number}\n")]
+        target.write_text(json.dumps(content))
+
+    monkeypatch.setattr(reference, "execute", execute)
+    return checkout.first
+
+
+def test_a_disk_that_is_full_leaves_the_notebook_as_it_was(printing, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = printing.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            reference.refresh(printing)
+    assert printing.read_bytes() == before
+    assert reference.refresh(printing) and printing.read_bytes() != before
+
+
+def test_outputs_that_are_refreshed_do_not_make_a_notebook_newer(printing):
+    os.utime(printing, ns=(5, 1_234_567_891))
+    assert reference.refresh(printing)
+    assert printing.stat().st_mtime_ns == 1_234_567_891
 
 
 def test_what_is_printed_in_a_row_is_one_output_wherever_it_broke():

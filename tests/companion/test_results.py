@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -45,14 +46,31 @@ def test_what_another_process_wrote_or_took_away_is_seen(folder):
     }
 
 
-def test_a_result_costs_the_same_however_many_there_are(folder, monkeypatch):
+def test_what_was_recorded_before_is_neither_read_nor_waited_for(folder, monkeypatch):
     asked = []
     origin = results.provenance
     monkeypatch.setattr(results, "provenance", lambda: asked.append(1) or origin())
     monkeypatch.setattr(results.json, "loads", lambda text: pytest.fail("it was read again"))
+    monkeypatch.setattr(os, "fsync", lambda file: pytest.fail("the disk was waited for"))
     for number in range(20):
         results.record(f"key {number}", number)
     assert len(asked) == 1
+
+
+def test_a_result_that_the_disk_refuses_leaves_those_before_it(folder, monkeypatch):
+    results.record("first", 1)
+    before = (folder / "03_network.json").read_text()
+
+    def refuse(*_):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(OSError, match="No space"):
+            results.record("second", 2)
+    assert (folder / "03_network.json").read_text() == before
+    results.record("third", 3)
+    assert set(json.loads((folder / "03_network.json").read_text())["values"]) == {"first", "third"}
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from milr.companion import manifest, run
 from milr.paths import ROOT
 
 
-def start(checkout, *words):
+def start(checkout):
     command = [sys.executable, "-m", "milr.companion.run", checkout.first, "--profile", "quick"]
     return subprocess.Popen(
-        [*command, *words], text=True, stderr=subprocess.PIPE, start_new_session=True,
+        command, text=True, stderr=subprocess.PIPE, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -40,8 +40,22 @@ def test_a_run_gets_its_parameters_and_says_how_far_it_is(checkout, capfd, monke
         sys.executable, "5 1 4 quick", f"a_first {folder}", str(checkout.first.parent),
     ]  # fmt: skip
     said = capfd.readouterr().err
-    assert "[1/2] a_first  cell 3/6  0:0" in said and "cell 6/6" in said
+    assert "[1/2] a_first  cell 3/6  0:" in said and "cell 6/6" in said
     assert "[1/2] a_first  done" in said
+
+
+def test_what_a_person_has_set_up_for_other_work_does_not_count(checkout, monkeypatch):
+    startup = checkout.root / "ipython/profile_default/startup/mine.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("import builtins; builtins.mine = True")
+    (checkout.root / "matplotlibrc").write_text("font.size: 40")
+    monkeypatch.setenv("IPYTHONDIR", str(checkout.root / "ipython"))
+    monkeypatch.setenv("MATPLOTLIBRC", str(checkout.root / "matplotlibrc"))
+    asked = ["import builtins, matplotlib", "print(hasattr(builtins, 'mine'))",
+             "print(matplotlib.rcParams['font.size'])"]  # fmt: skip
+    checkout.notebook(checkout.first, asked)
+    assert run.main([str(checkout.first), "--profile", "quick"]) == 0
+    assert checkout.outputs(checkout.executed(checkout.first)).split() == ["False", "10.0"]
 
 
 def test_another_kernel_called_python3_is_not_taken(checkout, monkeypatch):
@@ -53,12 +67,13 @@ def test_another_kernel_called_python3_is_not_taken(checkout, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("setting", "named"), [("stpes=5", "no parameter 'stpes'"), ("steps=five", "of type int")]
+    ("setting", "named"), [("stpes: 5", "no parameter 'stpes'"), ("steps: five", "of type int")]
 )
 def test_unknown_and_ill_typed_parameters_are_refused_before_anything_runs(
     checkout, capfd, setting, named
 ):
-    assert run.main([str(checkout.first), "--profile", "quick", "--set", setting]) == 2
+    (checkout.root / "notebooks/profiles/quick.yml").write_text(f"a_first: {{{setting}}}\n")
+    assert run.main([str(checkout.first), "--profile", "quick"]) == 2
     assert named in capfd.readouterr().err
     assert not checkout.executed(checkout.first).exists()
 
@@ -102,14 +117,16 @@ def test_a_kernel_that_does_not_start_is_started_again(checkout, capfd, monkeypa
 
 def test_a_run_killed_in_the_middle_leaves_nothing_to_publish_and_the_next_goes_on(checkout):
     here = checkout.root / "here"
-    cell = f"import pathlib, time\npathlib.Path({str(here)!r}).touch()\ntime.sleep(60 * limit)"
-    checkout.notebook(checkout.first, [cell])
-    killed = start(checkout, "--set", "limit=1")
+    wait = "if not place.exists(): place.touch(); time.sleep(60)"
+    checkout.notebook(
+        checkout.first, [f"import pathlib, time; place = pathlib.Path({str(here)!r})\n{wait}"]
+    )
+    killed = start(checkout)
     until(here.exists)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert not checkout.executed(checkout.first).exists()
-    assert run.main([str(checkout.first), "--profile", "quick", "--set", "limit=0"]) == 0
+    assert run.main([str(checkout.first), "--profile", "quick"]) == 0
     assert checkout.executed(checkout.first).exists()
 
 
@@ -119,7 +136,7 @@ def test_a_result_that_the_disk_refuses_is_a_failure(checkout, capfd, monkeypatc
 
     monkeypatch.setattr(run.papermill, "execute_notebook", refuse)
     assert run.main([str(checkout.first), "--profile", "quick"]) == 1
-    assert "its result could not be written" in capfd.readouterr().err
+    assert "a_first  FAILED: [Errno 28] No space left on device" in capfd.readouterr().err
     assert not checkout.executed(checkout.first).exists()
 
 

@@ -127,27 +127,67 @@ def test_what_has_begun_is_finished_after_a_failure(keep_going, later):
     assert result == [False] and worker.running == 0
 
 
-@pytest.mark.parametrize("execution", [1, 2], ids=["run", "validate"])
-def test_what_runs_is_ended_with_the_run(checkout, tmp_path, execution):
+# What stands in for the program that builds the book: it takes for ever.
+BUILDING = """
+import os, time
+def main():
+    open({said!r}, "w").write(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("execution", "number", "code"),
+    [(1, signal.SIGTERM, 143), (2, signal.SIGTERM, 143), (3, signal.SIGTERM, 143),
+     (1, signal.SIGINT, 130), (3, signal.SIGINT, 130)],
+    ids=["run", "validate", "book", "interrupted run", "interrupted book"],
+)  # fmt: skip
+def test_what_runs_is_ended_with_the_run(checkout, tmp_path, execution, number, code):
     said, seen = tmp_path / "process", tmp_path / "executions"
     count = f"import os, time; open({str(seen)!r}, 'a').write('.'); print(1)"
     wait = f"if len(open({str(seen)!r}).read()) == {execution}: "
     wait += f"open({str(said)!r}, 'w').write(str(os.getppid())); time.sleep(600)"
     checkout.notebook(checkout.first, [count, f"{wait}\nprint(1)", "print(2)"])
-    words = ["--root", str(checkout.root), "--profile", "quick"]
+    program = tmp_path / "programs" / "jupyter_book" / "cli" / "main.py"
+    program.parent.mkdir(parents=True)
+    for folder in (program.parent, program.parent.parent):
+        (folder / "__init__.py").touch()
+    program.write_text(BUILDING.format(said=str(said)))
+    words = ["--root", str(checkout.root), "--profile", "quick", "--only", "a_first"]
     run = subprocess.Popen(
         [sys.executable, "-m", "milr.companion.reproduce", *words],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path / 'programs'}"},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 60
     while not (said.exists() and said.read_text()):
         assert time.monotonic() < until and run.poll() is None
         time.sleep(0.1)
-    run.send_signal(signal.SIGTERM)
-    assert run.wait(30) == 128 + signal.SIGTERM
+    run.send_signal(number)
+    assert run.wait(30) == code
     with pytest.raises(ProcessLookupError):
         os.kill(int(said.read_text()), 0)
+
+
+def test_what_begins_just_as_the_run_is_ended_is_ended_too(checkout, monkeypatch):
+    ended = threading.Event()
+
+    class Child:
+        def __init__(self, *_, **__):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+            time.sleep(0.5)  # until the run has looked for what it has begun, and not found this
+
+        def terminate(self):
+            ended.set()
+
+        def wait(self):
+            return 0 if ended.wait(5) else 1
+
+    monkeypatch.setattr(subprocess, "Popen", Child)
+    with pytest.raises(SystemExit):
+        schedule.carry_out([checkout.first], checkout.run)
+    assert ended.wait(5)
 
 
 @pytest.mark.parametrize(

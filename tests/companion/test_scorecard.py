@@ -54,7 +54,10 @@ def test_a_result_leads_to_the_cell_that_recorded_it(tmp_path):
     ]
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "05_figures.ipynb").write_text(json.dumps({"cells": cells}))
+    gone = {"cells": [cell("e0", "code", "record()", "05.gone")]}
+    (tmp_path / "notebooks" / "05_gone.ipynb").write_text(json.dumps(gone))
     links = scorecard.places(tmp_path)
+    assert "05.gone" not in links
     assert links["05.early"] == ("05_figures.html#cell-e1", "The title")
     assert links["05.a"] == ("05_figures.html#cell-e3", "Equation 6: the I(z; y)")
     assert links["05.b"] == ("05_figures.html#cell-e5", "Equation 6: the I(z; y)")

@@ -81,6 +81,21 @@ def test_a_kernel_that_does_not_start_is_started_again(checkout, monkeypatch, de
     assert len(asked) == min(deaths + 1, validate.STARTS)
 
 
+def test_what_takes_the_place_of_a_copy_meanwhile_is_not_valid(checkout, monkeypatch):
+    monkeypatch.setattr(validate, "problems", lambda notebook: [])
+    path = checkout.executed(checkout.first)
+    path.parent.mkdir(parents=True)
+    path.write_text(checkout.first.read_text())
+
+    def compare(*_):
+        path.write_text(path.read_text() + " ")
+        return subprocess.CompletedProcess([], 0, "")
+
+    monkeypatch.setattr(validate, "nbval", compare)
+    assert validate.validate(checkout.first, checkout.run) == []
+    assert not validate.is_valid(path)
+
+
 def test_a_cell_without_an_execution_count_is_a_problem(referenced):
     content = change(referenced, lambda cells: cells[1].update(execution_count=None))
     assert any("cell 2 has no execution count" in text for text in validate.problems(content))
