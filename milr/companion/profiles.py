@@ -72,12 +72,12 @@ def declared(notebook: Path) -> dict[str, object]:
     return defaults
 
 
-def resolve(notebook: Path, run: Run) -> dict[str, object]:
+def resolve(notebook: Path, run: Run, extra: dict | None = None) -> dict[str, object]:
     """Return the parameters a notebook is run with, all checked.
 
     The later wins: `common`, the notebook's own section, what either has under the name of the
-    data set, and last data, profile, seed and device of the run. What stands under `common` goes to
-    the notebooks that declare it.
+    data set, then `extra`, and last data, profile, seed and device of the run. What stands under
+    `common` goes to the notebooks that declare it.
 
     Raises ValueError for parameters that the notebook does not declare or that have another type.
     """
@@ -86,6 +86,7 @@ def resolve(notebook: Path, run: Run) -> dict[str, object]:
     common = _of_data(sections.get("common"), run.data)
     given = {name: value for name, value in common.items() if name in known}
     given |= _of_data(sections.get(notebook.stem), run.data)
+    given |= extra or {}
     given |= dataclasses.asdict(run)
     _check(notebook.name, given, known)
     return given
