@@ -10,6 +10,7 @@ from pathlib import Path
 from myst_nb import glue
 
 from milr.companion.figures import provenance, results_root
+from milr.files import replace_text
 
 
 @dataclass
@@ -61,9 +62,7 @@ def anchor(cell: dict) -> str:
 def _write(path: Path, key: str, one: dict) -> None:
     """Add a key to the file. A chapter has thousands: what is there is neither read nor made again.
 
-    Another process may have written, or taken the file away; then it is read. It is replaced whole,
-    and the disk is not waited for as in `files.replace_file`: that can take milliseconds a key,
-    and of a machine that stops the executed notebook may be lost as well.
+    Another process may have written, or taken the file away; then it is read.
     """
     held = _written.get(path)
     if held is None or held.stamp != _stamp(path):
@@ -71,11 +70,7 @@ def _write(path: Path, key: str, one: dict) -> None:
         head = json.dumps(provenance(), indent=1, ensure_ascii=False).removesuffix("\n}")
         held = _Written((0, 0), head, {k: _line(k, v) for k, v in kept.items()})
     lines = held.lines | {key: _line(key, one)}
-    text = f'{held.head},\n "values": {{\n' + ",\n".join(lines.values()) + "\n }\n}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    unfinished.write_bytes(text.encode())
-    os.replace(unfinished, path)
+    replace_text(path, f'{held.head},\n "values": {{\n' + ",\n".join(lines.values()) + "\n }\n}")
     _written[path] = _Written(_stamp(path), held.head, lines)
 
 

@@ -80,21 +80,17 @@ def regions(images: ImageSet, used: Sequence[str] = ()) -> dict[str, Tensor]:
 def measures(maps: Maps, masks: Mapping[str, Tensor]) -> dict[str, Ratio]:
     """Those of `explained.measures`, and of each kind, over the whole picture:
 
-    mean:       bits of an average location, with signs
-    area:       share of the locations on which half of the positive map lies (`half_area`)
-    background: share of the positive map that lies on the background
+    mean: bits of an average location, with signs
+    area: share of the locations on which half of the positive map lies (`half_area`)
 
-    maps: of B images, (B, H, W); masks: (B, h, w) each, one of them "background".
+    maps: of B images, (B, H, W); masks: (B, h, w) each.
     """
     found = explained.measures(maps, masks)
-    background = masks["background"]
-    sharp = maps.resized(tuple(background.shape[-2:]))
     for kind in explained.KINDS:
         values = getattr(maps, kind).double()
         mean = values.mean((1, 2))
         found[f"{kind}.mean"] = Ratio(mean, torch.ones_like(mean))
         found[f"{kind}.area"] = half_area(values)
-        found[f"{kind}.background"] = localisation.positive_share(getattr(sharp, kind), background)
     return found
 
 

@@ -59,14 +59,14 @@ def test_regions_of_photographs_are_the_box_and_discs():
         known.regions(pictures())
 
 
-def test_mean_area_and_background_share_of_each_kind():
+def test_mean_area_and_share_on_the_background_of_each_kind():
     images = pictures([[[0, 0], [2, 2]]])
     table = known.measures(
         maps_of([[[1.0, 0.0], [3.0, -2.0]]], [[[0.0, 0.0], [2.0, -1.0]]]), known.regions(images)
     )
     assert table["total.mean"].value == 0.5
-    assert table["total.background"].value == 0.25
-    assert table["decision.background"].value == 0.0
+    assert table["total.mass.background"].value == 0.25
+    assert table["decision.mass.background"].value == 0.0
     assert table["total.area"].value == 0.25
     assert table["redundant.mean"].value == 0.25
 
