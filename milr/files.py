@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import yaml
+
 # Endings of what a download or a write has not finished, or of locks: no file of a data set.
 UNFINISHED = (".part", ".version", ".wrong", ".lock")
 
@@ -42,6 +44,16 @@ def replace_file(path: Path, fill: Callable) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all; raises OSError if the disk refuses it."""
     replace_file(path, lambda file: file.write(text.encode()))
+
+
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> object:
+    """What a YAML file says; raises ValueError, naming file and line, if it can't be read."""
+    try:
+        return yaml.load(path.read_text(), loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path.name}, line {mark.line + 1}" if mark else path.name
+        raise ValueError(f"{where}: {getattr(error, 'problem', error)}; mend the file") from error
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from milr.companion import manifest
+from milr.files import read_yaml
 from milr.paths import ROOT
 
 LEDGER = ROOT / "data" / "claims.yml"
@@ -110,7 +111,7 @@ def load(path: Path = LEDGER) -> list[Claim]:
     Raises ValueError, naming the entry, for unknown, absent or doubled parts, for a rule that can't
     be read, and for a claim with both rules and a reason why there can be none, or with neither.
     """
-    entries = yaml.load(path.read_text(), _Strict)
+    entries = read_yaml(path, _Strict)
     claims = [_claim(entry, number) for number, entry in enumerate(entries, start=1)]
     known = set()
     for claim in claims:

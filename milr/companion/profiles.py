@@ -5,8 +5,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-import yaml
-
+from milr.files import read_yaml
 from milr.paths import build_root
 
 PROFILES = ("smoke", "quick", "full", "paper")
@@ -95,10 +94,11 @@ def resolve(notebook: Path, run: Run, extra: dict | None = None) -> dict[str, ob
 def load(folder: Path, profile: str) -> dict:
     """Return the sections of a profile of the notebooks in `folder`.
 
-    Raises ValueError if one of them belongs to no notebook there.
+    Raises ValueError if the file can't be read, or one of them is no mapping or belongs to no
+    notebook there.
     """
     path = folder / "profiles" / f"{profile}.yml"
-    sections = yaml.safe_load(path.read_text()) or {}
+    sections = read_yaml(path) or {}
     notebooks = sorted(file.stem for file in folder.glob("*.ipynb"))
     strange = [name for name in sections if name not in ("common", *notebooks)]
     if strange:
@@ -106,6 +106,11 @@ def load(folder: Path, profile: str) -> dict:
             f"profiles/{path.name} has a section {strange[0]!r}; "
             f"allowed are common, {', '.join(notebooks)}"
         )
+    for name, section in sections.items():
+        if not isinstance(section, dict | None):
+            raise ValueError(
+                f"profiles/{path.name}: {name} is {section!r}; give parameters and their values"
+            )
     return sections
 
 

@@ -50,6 +50,19 @@ def test_unknown_and_ill_typed_parameters_are_refused(checkout, given, message):
         resolve(checkout.first, Run())
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("common: {}\na_first: {steps: [", "quick.yml, line 2: expected the node content"),
+        ("a_first: 3\n", "quick.yml: a_first is 3; give parameters and their values"),
+    ],
+)
+def test_a_profile_that_is_broken_is_refused_by_name(checkout, text, message):
+    (checkout.root / "notebooks" / "profiles" / "quick.yml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        resolve(checkout.first, Run())
+
+
 def test_whole_numbers_pass_for_floats_and_lists_for_tuples(checkout):
     give(checkout, {"rate": 2, "names": ["z"], "limit": 7})
     given = resolve(checkout.first, Run())
