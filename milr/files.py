@@ -47,7 +47,10 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> object:
-    """What a YAML file says; raises ValueError, naming file and line, if it can't be read."""
+    """What a YAML file says.
+
+    Raises ValueError, naming file and line, if it can't be read.
+    """
     try:
         return yaml.load(path.read_text(), loader)
     except yaml.YAMLError as error:
