@@ -67,7 +67,8 @@ reproduce: $(READY) ## run the notebooks, validate them and build the book
 # is for what tests start: the environment knows the checkout that it was made in, and this one may
 # have been copied or moved since.
 test: $(READY) ## run all tests, and the notebooks against their reference outputs
-	@PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN_PYTHON) -m pytest \
+	@PYTHONPATH="$(CURDIR)" IPYTHONDIR="$(CURDIR)/build/ipython" MATPLOTLIBRC=/dev/null \
+		OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN_PYTHON) -m pytest \
 		tests notebooks --nbval --nbval-current-env --dist loadfile -n $(CORES) $(ARGS)
 
 book: $(READY) ## build the book of the notebooks that were run
