@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from zennit.composites import EpsilonPlusFlat, SpecialFirstLayerMapComposite, layer_map_base
 from zennit.rules import ZBox, ZPlus
 from zennit.torchvision import ResNetCanonizer
-from zennit.types import Convolution, Linear
+from zennit.types import BatchNorm, Convolution, Linear
 
 from milr import doors
 from milr.data.images import normalise
 from milr.peers.peer import is_close
 from milr.peers.targets import Target
+
+# The layers with weights that the rules are for. Others zennit passes by, or, attention in some of
+# its versions, takes for a rectifier.
+RULED = Convolution, Linear, BatchNorm, nn.PReLU
 
 
 def layer_wise_relevance(model: nn.Module, images: Tensor, target: Target) -> Tensor:
@@ -64,6 +68,10 @@ def _contributions(model: nn.Module, images: Tensor, target: Target) -> tuple[Te
 
 def _propagated(model: nn.Module, images: Tensor, composite, outputs: Tensor, start: Tensor):
     """Raises ValueError for a model that zennit reads as another one, or not at all."""
+    for name, module in model.named_modules():
+        alone = isinstance(module, nn.MultiheadAttention) or next(module.children(), None) is None
+        if alone and not isinstance(module, RULED) and next(module.parameters(), None) is not None:
+            raise _misfit(f"{name} is a {type(module).__name__}")
     images = images.detach().clone().requires_grad_()
     try:
         with composite.context(model) as ruled:
@@ -72,10 +80,7 @@ def _propagated(model: nn.Module, images: Tensor, composite, outputs: Tensor, st
             if same:
                 (relevance,) = torch.autograd.grad(found, images, grad_outputs=start)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"zennit's rules do not fit this model ({error}); they know networks of convolutions, "
-            "rectifiers, pooling and dense layers, whose batch normalisation follows a convolution"
-        ) from error
+        raise _misfit(error) from error
     if not same:
         raise ValueError(
             "with batch normalisation merged into the convolution before it, the model gives other "
@@ -83,3 +88,10 @@ def _propagated(model: nn.Module, images: Tensor, composite, outputs: Tensor, st
             "anything else, may stand between the two"
         )
     return relevance.sum(1)
+
+
+def _misfit(why: object) -> ValueError:
+    return ValueError(
+        f"zennit's rules do not fit this model ({why}); they know networks of convolutions, "
+        "rectifiers, pooling and dense layers, whose batch normalisation follows a convolution"
+    )

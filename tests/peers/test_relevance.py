@@ -109,5 +109,9 @@ def test_a_model_that_the_rules_do_not_fit_is_named(method):
             return self.last(self.mix(tokens, tokens, tokens, need_weights=False)[0].mean(0))
 
     model, images = Attending().eval(), draw(2, 3, 8, 8)
-    with pytest.raises(ValueError, match="zennit's rules do not fit this model"):
+    said = r"zennit's rules do not fit this model \(mix is a MultiheadAttention"
+    with pytest.raises(ValueError, match=said):
         method(prepared(model, images[:1]), images, targets.class_logit(torch.tensor([0, 1])))
+    model = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(16, 2))
+    with pytest.raises(ValueError, match="1 is a GroupNorm"):
+        method(model.eval(), images, targets.class_logit(torch.tensor([0, 1])))
