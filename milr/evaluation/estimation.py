@@ -19,7 +19,7 @@ from milr.cache import cached
 from milr.data import known
 from milr.data.known import Task
 from milr.estimators import Settings, estimate_many
-from milr.evaluation.statistics import Interval
+from milr.evaluation.statistics import Interval, bootstrap
 
 MAP_METHODS = ("infonce", "infonce-paper", "infonce-pooled")
 # In the order of the tables; for the vectors of most tasks the three forms of InfoNCE are one.
@@ -115,15 +115,17 @@ def errors(rows: Sequence[dict], methods: Sequence[str], names: Sequence[str]) -
     )
 
 
-def within(rows: Sequence[dict], reach: float, most: float) -> tuple[int, int]:
-    """On how many tasks, of all up to `most` nats, the mean over seeds is within `reach` nats.
+def within(rows: Sequence[dict], reach: float, most: float) -> tuple[Interval, int]:
+    """Of the estimates on tasks up to `most` nats, the share within `reach` nats of the truth.
 
-    rows: trials of one method. Gives that number and the number of the tasks.
+    rows: trials of one method. Every task counts alike, however many seeds it has. The share is
+    bootstrapped over tasks, whose number is given with it.
     """
-    rows = [row for row in rows if row["truth"] <= most + 1e-9]
-    names = sorted({row["task"] for row in rows})
-    (off,) = errors(rows, [rows[0]["method"]], names)
-    return int((np.abs(off) <= reach).sum()), len(names)
+    tasks = defaultdict(list)
+    for row in rows:
+        if row["truth"] <= most + 1e-9:
+            tasks[row["task"]].append(abs(row["value"] - row["truth"]) <= reach)
+    return bootstrap([np.mean(near) for near in tasks.values()]), len(tasks)
 
 
 def ratio_of_spreads(rows: Sequence[dict], one: str, other: str, seed: int = 0) -> Interval:

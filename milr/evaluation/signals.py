@@ -1,12 +1,14 @@
 """What a signal that was made of a prediction is worth: effects, bounds, and what leaks into it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression
 from torch import Tensor, nn
 
 from milr.estimators import estimate
@@ -37,10 +39,11 @@ def class_distance(maps: Tensor, others: Tensor) -> Tensor:
     """(B,) L2 distance of two maps (B, H, W) of each image, each divided by its own L2 length.
 
     0 for maps that point the same way, the root of 2 for maps that share nothing, 2 for opposite
-    ones. A map that is 0 everywhere stays so. Between the maps for two classes it is the class
-    label sensitivity of the review of MIP-IN, for maps of one length.
+    ones, and NaN where one of them is 0 everywhere and points no way. Between the maps for two
+    classes it is the class label sensitivity of the review of MIP-IN, for maps of one length.
     """
-    a, b = (F.normalize(one.flatten(1).double(), dim=1) for one in (maps, others))
+    flat = [one.flatten(1).double() for one in (maps, others)]
+    a, b = (one / one.norm(dim=1, keepdim=True) for one in flat)
     return (a - b).norm(dim=1)
 
 
@@ -64,6 +67,16 @@ def entropy(choices: Tensor) -> float:
     """Entropy of classes (n,) int64 by their shares, in nats."""
     shares = torch.bincount(choices).double() / len(choices)
     return float(torch.special.entr(shares).sum())
+
+
+def linear_reader(signals: Tensor, outputs: Tensor) -> Callable[[Tensor], Tensor]:
+    """What tells a model's outputs (n, classes) from signals (n, ...), by least squares.
+
+    It takes signals (m, ...) and gives outputs (m, classes).
+    """
+    flat = signals.flatten(1).double().numpy()
+    found = LinearRegression().fit(flat, outputs.double().numpy())
+    return lambda others: torch.from_numpy(found.predict(others.flatten(1).double().numpy()))
 
 
 def normal_ceiling(error: float, dimensions: int) -> float:
@@ -103,15 +116,18 @@ def information(a: Tensor, b: Tensor, columns: int = 24, **settings) -> Estimate
 
 
 def pooled(found: Sequence[Estimate]) -> Interval:
-    """Mean of estimates of several networks: 1.96 standard errors to either side.
+    """Mean of estimates of several networks, with a 95 % interval.
 
-    The error has the estimates' own and, with two or more, their spread in it.
+    One has 1.96 of its own standard errors to either side. Of two or more the error has their
+    spread in it, too, and the interval is Student's.
     """
     values = np.array([one.value for one in found])
     variance = np.mean([one.standard_error**2 for one in found])
+    errors = 1.96
     if len(values) > 1:
         variance += values.var(ddof=1)
-    half = 1.96 * math.sqrt(variance / len(values))
+        errors = stats.t.ppf(0.975, len(values) - 1)
+    half = errors * math.sqrt(variance / len(values))
     return Interval(values.mean(), values.mean() - half, values.mean() + half)
 
 

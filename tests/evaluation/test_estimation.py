@@ -62,10 +62,14 @@ def test_error_maps_are_means_over_seeds_with_gaps():
     assert np.allclose(found[0], [0.2, -0.3]) and np.isnan(found[1]).all()
 
 
-def test_tasks_within_reach_are_counted_up_to_the_most_information():
+def test_estimates_within_reach_are_counted_up_to_the_most_information():
     rows = [*MADE_UP[:4], row("infonce", "c", 9.0, truth=3.5)]
-    assert within(rows, 0.1001, 2.0) == (1, 2)
-    assert within(rows, 0.5, 4.0) == (2, 3)
+    found, count = within(rows, 0.1001, 2.0)
+    near = [abs(r["value"] - r["truth"]) <= 0.1001 for r in MADE_UP[:4]]
+    assert count == 2 and found.value == pytest.approx(sum(near) / 4) and 0 < found.value < 1
+    assert found.low <= found.value <= found.high and found.low < found.high
+    found, count = within(rows, 0.5, 4.0)
+    assert count == 3 and found.value == pytest.approx(2 / 3)
 
 
 def test_ratios_of_spread_and_error_are_over_the_same_tasks():

@@ -29,7 +29,7 @@ def test_distance_is_of_directions_and_between_0_and_2():
     maps = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[1.0, 0.0]], [[0.0, 0.0]]])
     others = torch.tensor([[[5.0, 0.0]], [[0.0, 3.0]], [[-2.0, 0.0]], [[0.0, 0.0]]])
     found = signals.class_distance(maps, others)
-    assert found.tolist() == pytest.approx([0.0, math.sqrt(2), 2.0, 0.0])
+    assert found.tolist() == pytest.approx([0.0, math.sqrt(2), 2.0, math.nan], nan_ok=True)
 
 
 def test_two_classes_always_differ():
@@ -72,7 +72,15 @@ def test_pooled_errors_have_those_of_estimates_and_their_spread():
     alone = signals.pooled([Estimate(1.0, 0.1, "lower bound")])
     assert alone.high - alone.value == pytest.approx(0.196)
     both = signals.pooled([Estimate(v, 0.0, "lower bound") for v in (1.0, 3.0)])
-    assert both.value == 2 and both.high - both.value == pytest.approx(1.96)
+    assert both.value == 2 and both.high - both.value == pytest.approx(12.706, abs=1e-3)
+
+
+def test_a_linear_reader_finds_outputs_that_are_in_the_signal():
+    draw = torch.Generator().manual_seed(0)
+    outputs = torch.randn(300, 4, generator=draw)
+    made = (outputs @ torch.randn(4, 20, generator=draw) + 1.0).reshape(300, 4, 5)
+    read = signals.linear_reader(made[:200], outputs[:200])
+    assert torch.allclose(read(made[200:]).float(), outputs[200:], atol=1e-4)
 
 
 def test_joined_features_are_rows():
