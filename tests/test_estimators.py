@@ -216,6 +216,49 @@ def test_trees_and_all_distances_find_the_same_neighbours():
         assert np.mean(a == b) > 0.99
 
 
+def tied():
+    """Pairs (x, z) whose nearest neighbours are many, by name."""
+    random = np.random.default_rng(0)
+    x, z, other = random.normal(size=(3, 1000, 1))
+    z += x
+    again = random.integers(0, 1000, 1000)
+    return {
+        "rounded": (x.round(), z.round()),
+        "rounded to a tenth": (x.round(1), z.round(1)),
+        "copies of a rounded column": (np.repeat(x.round(), 5, 1), np.repeat(z.round(), 5, 1)),
+        "cut by a ReLU": (np.maximum(x, 0), np.maximum(other, 0)),
+        "drawn with replacement": (x[again], z[again]),
+    }
+
+
+@pytest.mark.parametrize("name", tied())
+def test_nearest_neighbours_of_which_many_are_as_far_are_refused(name):
+    with pytest.raises(ValueError, match="exactly as far as neighbour 3.* add noise as wide"):
+        estimate(*tied()[name], method="ksg")
+
+
+def test_the_noise_that_a_refusal_of_ties_asks_for_gives_a_sound_value():
+    x, z = tied()["rounded"]
+    g = np.random.default_rng(1)
+    x, z = (side + g.uniform(-0.5, 0.5, side.shape) for side in (x, z))
+    assert estimate(x, z, method="ksg").value == pytest.approx(0.31, abs=0.06)
+    x, z = tied()["cut by a ReLU"]
+    x, z = (side + g.uniform(-1e-3, 1e-3, side.shape) for side in (x, z))
+    assert estimate(x, z, method="ksg").value == pytest.approx(0, abs=0.06)
+
+
+def test_ties_on_one_side_alone_are_no_ties():
+    x, z = pairs(1000)
+    assert estimate(np.maximum(x, 0), z, method="ksg").value > 0.5
+
+
+def test_nearest_neighbours_stand_an_offset_of_many_columns():
+    x, z = pairs(1000)
+    many = [np.repeat(side, 5, axis=1) for side in (x, z)]
+    plain = estimate(x, z, method="ksg").value
+    assert estimate(many[0] + 1e7, many[1], method="ksg").value == pytest.approx(plain, abs=1e-3)
+
+
 def test_the_normal_estimate_has_no_bias_where_nothing_is_shared():
     random = np.random.default_rng(0)
     values = [
@@ -260,6 +303,7 @@ X, Z = pairs(300)
         (X[:, 0], Z, {}, r"x.reshape\(-1, 1\)"),
         (X, Z[:, None], {}, r"z.reshape\(len\(z\), -1\)"),
         (X > 0, Z, {"method": "ksg"}, "for continuous values"),
+        ((9 * X).astype(int), Z, {"method": "ksg"}, "add noise as wide as their steps"),
         ((9 * X).astype(int), Z, {"method": "club"}, "infonce"),
         (X[:, None], Z, {"method": "nwj"}, "a feature map; 'nwj' takes"),
         (X, Z, {"method": "infonse"}, "did you mean 'infonce'"),

@@ -49,7 +49,7 @@ def estimate(
     costs as many times and leaves less to chance.
     negatives: samples in a group of held-out ones, each the others' negative, which caps InfoNCE at
     its logarithm; None for all that are held out (up to some thousands).
-    neighbours: of "ksg".
+    neighbours: of "ksg", which refuses values of which many are as far from one another.
     channel: the true log p(z | x) of pairs, for "vib" and, if given, "club", "club-full" and
     "leave-one-out", which are then upper bounds; it gets and gives numpy arrays.
     seed: of the split, the initial weights and the batches; global generators stay as they are.
