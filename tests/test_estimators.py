@@ -310,10 +310,18 @@ X, Z = pairs(300)
         (X, Z, {"critic": "two layers"}, "did you mean 'two-layer'"),
         (X, Z, {"method": "vib"}, "give channel="),
         (X, Z, {"method": "vib", "channel": lambda x, z: z[:3, 0]}, r"\(3,\) for 90 pairs"),
-        (X, Z, {"steps": 0}, "steps is 0; it must be at least 1"),
+        (X, Z, {"steps": 0}, "steps is 0; give 1 or more"),
         (X, Z, {"folds": 0}, "folds is 0"),
         (X, Z, {"folds": len(X)}, "hold 1 out at a time, and 8 are needed"),
         (X, Z, {"negatives": 1}, "negatives is 1; give 2 or more"),
+        (X, Z, {"steps": 1.5}, "steps is 1.5; give a whole number"),
+        (X, Z, {"batch": 16.0}, "batch is 16.0; give a whole number"),
+        (X, Z, {"folds": 2.5}, "folds is 2.5; give a whole number"),
+        (X, Z, {"negatives": 3.5}, "negatives is 3.5; give a whole number"),
+        (X, Z, {"seed": -1}, "seed is -1; give 0 or more"),
+        (X, Z, {"learning_rate": 0.0}, "learning_rate is 0.0; it must be a finite number above 0"),
+        (X, Z, {"device": "foo"}, "device is 'foo'; this machine offers cpu"),
+        (X, Z, {"method": "ksg", "neighbours": 1.5}, "neighbours is 1.5; give a whole number"),
         (X, Z, {"method": "ksg", "neighbours": 0}, "neighbours is 0"),
         (X, Z, {"method": "ksg", "neighbours": len(X)}, "give 1 or more, and fewer than samples"),
     ],
@@ -321,6 +329,35 @@ X, Z = pairs(300)
 def test_wrong_input_is_refused_with_what_to_do(x, z, settings, said):
     with pytest.raises(ValueError, match=said):
         estimate(x, z, **{"batch": 64, "steps": 5, "progress": False, **settings})
+
+
+@pytest.mark.parametrize(
+    "given, methods, channels, said",
+    [
+        ([], ["ksg"], None, "0 pairs .* and 1 methods; give at least one of each"),
+        ([(X, Z)], [], None, "1 pairs .* and 0 methods"),
+        ([(X, Z), (X[:200], Z[:200])], ["ksg"], None, "the shapes .*200.* and .*300.*; give those"),
+        ([(X, Z)] * 2, ["vib"], [ONE.channel], "1 channels for 2 pairs"),
+    ],
+)
+def test_many_estimates_are_of_pairs_of_one_shape(given, methods, channels, said):
+    with pytest.raises(ValueError, match=said):
+        estimate_many(given, methods, SETTINGS, channels=channels)
+
+
+def test_a_channel_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="channel is 3; give a function"):
+        estimate(X, Z, method="club", channel=3)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["infonce", "club"])
+def test_estimators_learn_where_gradients_are_off(off, method):
+    settings = {"method": method, "batch": 64, "steps": 5, "progress": False}
+    plain = estimate(X, Z, **settings)
+    with off():
+        assert estimate(torch.tensor(X), Z, **settings).value == plain.value
+        assert not torch.is_grad_enabled()
 
 
 def test_words_are_no_samples():
