@@ -63,6 +63,42 @@ def test_local_sum_and_joint_differ_by_total_correlations(joint):
     assert max(local) <= whole + 1e-12
 
 
+def noisy_pair() -> np.ndarray:
+    return exact.observed(np.full(2, 0.5), [exact.symmetric_channel(0.1)] * 2)
+
+
+def test_axes_may_be_counted_from_the_last_and_be_numpys():
+    joint, covariance = noisy_pair(), exact.gaussian_sum()
+    whole = exact.information(joint, (0, 1), 2)
+    assert exact.information(joint, 0, -1) == exact.information(joint, 0, 2) > 0.3
+    assert exact.information(joint, (-3, -2), np.int64(2)) == whole
+    apart = exact.total_correlation(joint, (0, 1), 2)
+    assert exact.total_correlation(joint, (0, -2), -1) == apart
+    assert np.array_equal(exact.marginal(joint, (0, -1)), exact.marginal(joint, (0, 2)))
+    one = exact.gaussian_information(covariance, 0, 2)
+    assert exact.gaussian_information(covariance, np.int64(0), -1) == one
+
+
+@pytest.mark.parametrize(
+    "a, b, given, said",
+    [
+        (0, 7, (), "axis is 7, and there are 3 variables; give a whole number from -3 to 2"),
+        (0, -4, (), "axis is -4"),
+        (0.5, 2, (), "axis is 0.5"),
+        ((0, 1), 2, -1, "the axes are 0, 1, 2, 2, counted from 0; name each but once"),
+        ((0, 0), 2, (), "name each but once"),
+    ],
+)
+def test_axes_that_are_not_there_or_named_twice_are_refused(a, b, given, said):
+    a = a if isinstance(a, tuple) else (a,)
+    with pytest.raises(ValueError, match=said):
+        exact.information(noisy_pair(), a, b, given)
+    with pytest.raises(ValueError, match=said):
+        exact.gaussian_information(exact.gaussian_sum(), a, b, given)
+    with pytest.raises(ValueError, match="axis is|but once"):
+        exact.total_correlation(noisy_pair(), (*a, b), given)
+
+
 def test_gaussian_total_correlations_obey_the_same_identity():
     root = np.random.default_rng(0).normal(size=(4, 4))
     covariance = root @ root.T
