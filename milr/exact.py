@@ -195,19 +195,22 @@ def capacity(r, keep):
     return gaussian_divergence(keep * r, 1 - keep, 0.0, 1.0)
 
 
-def mixture_information(joint: np.ndarray, means, deviations, points: int = 40001) -> float:
+def mixture_information(joint: np.ndarray, means, deviations, points: int = 32) -> float:
     """I(x'; z) in nats for x' ~ N(means[c], deviations[c]^2) and `joint[c, z]`, by quadrature.
 
-    joint: (C, Z); means, deviations: (C,). points: of the grid.
+    joint: (C, Z); means, deviations: (C,). points: of each piece, of which there are 24 for a
+    component, each as wide as its deviation, so that none is too narrow to be seen.
     """
     means, deviations = np.asarray(means, float), np.asarray(deviations, float)
-    low, high = (means - 12 * deviations).min(), (means + 12 * deviations).max()
-    grid = np.linspace(low, high, points)[:, None]
+    ends = np.unique(means + deviations * np.arange(-12, 13)[:, None])
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    half = np.diff(ends)[:, None] / 2
+    grid = (ends[:-1, None] + half * (1 + nodes)).reshape(-1, 1)
     parts = np.exp(-(((grid - means) / deviations) ** 2) / 2) / (deviations * math.sqrt(2 * np.pi))
     pairs = parts @ joint  # density of x' together with the probability of z
     density = pairs.sum(1)
     posterior = pairs / np.where(density > 0, density, 1)[:, None]
-    return float(density @ rel_entr(posterior, joint.sum(0)).sum(1) * (grid[1, 0] - grid[0, 0]))
+    return float((half * weights).ravel() @ (density * rel_entr(posterior, joint.sum(0)).sum(1)))
 
 
 def batch_value(scores: np.ndarray, form: str = "location") -> np.ndarray:
