@@ -216,6 +216,49 @@ def test_trees_and_all_distances_find_the_same_neighbours():
         assert np.mean(a == b) > 0.99
 
 
+def tied():
+    """Pairs (x, z) whose nearest neighbours are many, by name."""
+    random = np.random.default_rng(0)
+    x, z, other = random.normal(size=(3, 1000, 1))
+    z += x
+    again = random.integers(0, 1000, 1000)
+    return {
+        "rounded": (x.round(), z.round()),
+        "rounded to a tenth": (x.round(1), z.round(1)),
+        "copies of a rounded column": (np.repeat(x.round(), 5, 1), np.repeat(z.round(), 5, 1)),
+        "cut by a ReLU": (np.maximum(x, 0), np.maximum(other, 0)),
+        "drawn with replacement": (x[again], z[again]),
+    }
+
+
+@pytest.mark.parametrize("name", tied())
+def test_nearest_neighbours_of_which_many_are_as_far_are_refused(name):
+    with pytest.raises(ValueError, match="exactly as far as neighbour 3.* add noise as wide"):
+        estimate(*tied()[name], method="ksg")
+
+
+def test_the_noise_that_a_refusal_of_ties_asks_for_gives_a_sound_value():
+    x, z = tied()["rounded"]
+    g = np.random.default_rng(1)
+    x, z = (side + g.uniform(-0.5, 0.5, side.shape) for side in (x, z))
+    assert estimate(x, z, method="ksg").value == pytest.approx(0.31, abs=0.06)
+    x, z = tied()["cut by a ReLU"]
+    x, z = (side + g.uniform(-1e-3, 1e-3, side.shape) for side in (x, z))
+    assert estimate(x, z, method="ksg").value == pytest.approx(0, abs=0.06)
+
+
+def test_ties_on_one_side_alone_are_no_ties():
+    x, z = pairs(1000)
+    assert estimate(np.maximum(x, 0), z, method="ksg").value > 0.5
+
+
+def test_nearest_neighbours_stand_an_offset_of_many_columns():
+    x, z = pairs(1000)
+    many = [np.repeat(side, 5, axis=1) for side in (x, z)]
+    plain = estimate(x, z, method="ksg").value
+    assert estimate(many[0] + 1e7, many[1], method="ksg").value == pytest.approx(plain, abs=1e-3)
+
+
 def test_the_normal_estimate_has_no_bias_where_nothing_is_shared():
     random = np.random.default_rng(0)
     values = [
@@ -260,16 +303,25 @@ X, Z = pairs(300)
         (X[:, 0], Z, {}, r"x.reshape\(-1, 1\)"),
         (X, Z[:, None], {}, r"z.reshape\(len\(z\), -1\)"),
         (X > 0, Z, {"method": "ksg"}, "for continuous values"),
+        ((9 * X).astype(int), Z, {"method": "ksg"}, "add noise as wide as their steps"),
         ((9 * X).astype(int), Z, {"method": "club"}, "infonce"),
         (X[:, None], Z, {"method": "nwj"}, "a feature map; 'nwj' takes"),
         (X, Z, {"method": "infonse"}, "did you mean 'infonce'"),
         (X, Z, {"critic": "two layers"}, "did you mean 'two-layer'"),
         (X, Z, {"method": "vib"}, "give channel="),
         (X, Z, {"method": "vib", "channel": lambda x, z: z[:3, 0]}, r"\(3,\) for 90 pairs"),
-        (X, Z, {"steps": 0}, "steps is 0; it must be at least 1"),
+        (X, Z, {"steps": 0}, "steps is 0; give 1 or more"),
         (X, Z, {"folds": 0}, "folds is 0"),
         (X, Z, {"folds": len(X)}, "hold 1 out at a time, and 8 are needed"),
         (X, Z, {"negatives": 1}, "negatives is 1; give 2 or more"),
+        (X, Z, {"steps": 1.5}, "steps is 1.5; give a whole number"),
+        (X, Z, {"batch": 16.0}, "batch is 16.0; give a whole number"),
+        (X, Z, {"folds": 2.5}, "folds is 2.5; give a whole number"),
+        (X, Z, {"negatives": 3.5}, "negatives is 3.5; give a whole number"),
+        (X, Z, {"seed": -1}, "seed is -1; give 0 or more"),
+        (X, Z, {"learning_rate": 0.0}, "learning_rate is 0.0; it must be a finite number above 0"),
+        (X, Z, {"device": "foo"}, "device is 'foo'; this machine offers cpu"),
+        (X, Z, {"method": "ksg", "neighbours": 1.5}, "neighbours is 1.5; give a whole number"),
         (X, Z, {"method": "ksg", "neighbours": 0}, "neighbours is 0"),
         (X, Z, {"method": "ksg", "neighbours": len(X)}, "give 1 or more, and fewer than samples"),
     ],
@@ -277,6 +329,35 @@ X, Z = pairs(300)
 def test_wrong_input_is_refused_with_what_to_do(x, z, settings, said):
     with pytest.raises(ValueError, match=said):
         estimate(x, z, **{"batch": 64, "steps": 5, "progress": False, **settings})
+
+
+@pytest.mark.parametrize(
+    "given, methods, channels, said",
+    [
+        ([], ["ksg"], None, "0 pairs .* and 1 methods; give at least one of each"),
+        ([(X, Z)], [], None, "1 pairs .* and 0 methods"),
+        ([(X, Z), (X[:200], Z[:200])], ["ksg"], None, "the shapes .*200.* and .*300.*; give those"),
+        ([(X, Z)] * 2, ["vib"], [ONE.channel], "1 channels for 2 pairs"),
+    ],
+)
+def test_many_estimates_are_of_pairs_of_one_shape(given, methods, channels, said):
+    with pytest.raises(ValueError, match=said):
+        estimate_many(given, methods, SETTINGS, channels=channels)
+
+
+def test_a_channel_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="channel is 3; give a function"):
+        estimate(X, Z, method="club", channel=3)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["infonce", "club"])
+def test_estimators_learn_where_gradients_are_off(off, method):
+    settings = {"method": method, "batch": 64, "steps": 5, "progress": False}
+    plain = estimate(X, Z, **settings)
+    with off():
+        assert estimate(torch.tensor(X), Z, **settings).value == plain.value
+        assert not torch.is_grad_enabled()
 
 
 def test_words_are_no_samples():

@@ -14,6 +14,10 @@ TREE = 8
 BLOCK = 256
 # A canonical correlation of 1 would be infinite information.
 CLOSEST = 1 - 1e-12
+# Neighbours are as far where their distances differ by no more than this share, for float32's sake;
+# chance makes a few such, and more than this share of the samples is no chance.
+SAME = 1e-6
+TIED = 0.05
 
 
 def ksg(x: ndarray, z: ndarray, neighbours: int = 3) -> tuple[float, float]:
@@ -23,9 +27,15 @@ def ksg(x: ndarray, z: ndarray, neighbours: int = 3) -> tuple[float, float]:
     psi(k) + psi(n) - mean(psi(n_x + 1) + psi(n_z + 1)), n_x and n_z being how many samples lie
     nearer in x (in z) alone than the k-th neighbour in both, by the largest coordinate. The error
     takes the terms as independent, which neighbours' terms are not quite.
+    Raises ValueError where the k-th neighbour of many samples is not the only one at its distance:
+    the counts then mean nothing, and the value may lie anywhere (rounded values, those that a ReLU
+    cut, copies).
     """
-    x, z = (values / values.std(0) for values in (x, z))
-    near_x, near_z = (_by_tree if x.shape[1] + z.shape[1] <= TREE else _by_all)(x, z, neighbours)
+    # Centred, so that float32 does not round an offset's differences away.
+    x, z = ((values - values.mean(0)) / values.std(0) for values in (x, z))
+    search = _by_tree if x.shape[1] + z.shape[1] <= TREE else _by_all
+    near_x, near_z, tied = search(x, z, neighbours)
+    _check_ties(float(tied.mean()), neighbours)
     terms = digamma(neighbours) + digamma(len(x)) - digamma(near_x + 1) - digamma(near_z + 1)
     return float(terms.mean()), float(terms.std(ddof=1)) / math.sqrt(len(x))
 
@@ -68,22 +78,40 @@ def _by_chance(dx: int, dz: int, n: int) -> float:
     return 0.5 * (log_determinant(dx) + log_determinant(dz) - log_determinant(dx + dz))
 
 
-def _by_tree(x: ndarray, z: ndarray, neighbours: int) -> tuple[ndarray, ndarray]:
+def _check_ties(share: float, neighbours: int) -> None:
+    if share > TIED:
+        raise ValueError(
+            f"{share:.0%} of the samples have several others exactly as far as neighbour "
+            f"{neighbours}; at most {TIED:.0%} may, since 'ksg' is for continuous values. Leave "
+            "out copies of rows and columns. To values that were rounded to steps of w add noise "
+            "as wide, x + g.uniform(-w / 2, w / 2, x.shape), and so to z, with one "
+            "g = np.random.default_rng(1) for both; to those that a ReLU cut, noise much narrower "
+            "than their spread. For symbols use a critic (infonce)"
+        )
+
+
+def _by_tree(x: ndarray, z: ndarray, neighbours: int) -> tuple[ndarray, ndarray, ndarray]:
     both = np.concatenate([x, z], axis=1)
-    reach = cKDTree(both).query(both, neighbours + 1, p=np.inf)[0][:, -1]
+    # Of itself, the neighbours, and the next, which is infinitely far if there is none.
+    found = cKDTree(both).query(both, neighbours + 2, p=np.inf)[0]
+    reach, following = found[:, -2], found[:, -1]
     inside = np.nextafter(reach, 0)
-    return tuple(
+    near = (
         cKDTree(side).query_ball_point(side, inside, p=np.inf, return_length=True) - 1
         for side in (x, z)
     )
+    return *near, (reach == 0) | (following <= reach * (1 + SAME))
 
 
-def _by_all(x: ndarray, z: ndarray, neighbours: int) -> tuple[ndarray, ndarray]:
+def _by_all(x: ndarray, z: ndarray, neighbours: int) -> tuple[ndarray, ndarray, ndarray]:
     x, z = (torch.from_numpy(side.astype(np.float32)) for side in (x, z))
-    counts = []
+    found = []
     for i in range(0, len(x), BLOCK):
         far_x = torch.cdist(x[i : i + BLOCK], x, p=math.inf)
         far_z = torch.cdist(z[i : i + BLOCK], z, p=math.inf)
-        reach = torch.maximum(far_x, far_z).kthvalue(neighbours + 1, dim=1, keepdim=True).values
-        counts.append([(far < reach).sum(1) - 1 for far in (far_x, far_z)])
-    return tuple(torch.cat(side).clamp(min=0).numpy() for side in zip(*counts, strict=True))
+        far = torch.maximum(far_x, far_z)
+        reach = far.kthvalue(neighbours + 1, dim=1, keepdim=True).values
+        near = [((side < reach).sum(1) - 1).clamp(min=0) for side in (far_x, far_z)]
+        more = (far <= reach * (1 + SAME)).sum(1) > neighbours + 1
+        found.append((*near, more | (reach[:, 0] == 0)))
+    return tuple(torch.cat(part).numpy() for part in zip(*found, strict=True))

@@ -120,8 +120,9 @@ def _numbers(values, name: str, method: str) -> ndarray:
     if array.dtype.kind in "iub" and method in DENSITIES:
         raise ValueError(
             f"{name} holds {array.dtype}, and {method!r} is for continuous values. If these are "
-            f"measurements, give {name}.astype(float); if they are symbols, use a critic "
-            "(infonce) on their one-hot codes"
+            f"measurements, add noise as wide as their steps: {name} + g.uniform(-0.5, 0.5, "
+            f"{name}.shape), with one g = np.random.default_rng(1) for x and z; if they are "
+            "symbols, use a critic (infonce) on their one-hot codes"
         )
     if array.ndim == 1:
         raise ValueError(

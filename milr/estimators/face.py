@@ -4,8 +4,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+import torch
 from numpy import ndarray
 
+from milr import doors
+from milr.distributed import devices
 from milr.estimators import conditionals, critics, direct, door
 from milr.estimators.residual import with_normal
 from milr.estimators.result import KINDS, METHODS, TRAINED, UPPER, Estimate
@@ -49,7 +52,7 @@ def estimate(
     costs as many times and leaves less to chance.
     negatives: samples in a group of held-out ones, each the others' negative, which caps InfoNCE at
     its logarithm; None for all that are held out (up to some thousands).
-    neighbours: of "ksg".
+    neighbours: of "ksg", which refuses values of which many are as far from one another.
     channel: the true log p(z | x) of pairs, for "vib" and, if given, "club", "club-full" and
     "leave-one-out", which are then upper bounds; it gets and gives numpy arrays.
     seed: of the split, the initial weights and the batches; global generators stay as they are.
@@ -83,14 +86,16 @@ def estimate_many(
     pairs: (x, z) each, as for `estimate`. Networks are trained side by side, and methods that read
     the same network share it. channels: one for each pair. "seconds" of a trace are the pair's
     share of the training and its reading. Gives method -> an estimate for each pair; raises as
-    `estimate` does.
+    `estimate` does, and ValueError without a pair or a method and for pairs of several shapes.
     """
     door.known(critic, CRITICS, "critic")
-    _check_settings(settings, methods, channels, folds, negatives)
+    _check_settings(settings, folds, negatives, neighbours)
+    _check_methods(methods, channels, len(pairs))
     pairs = [door.checked(x, z, m, settings.batch) for x, z in pairs for m in methods[:1]]
     for method in methods[1:]:
         for x, z in pairs:
             door.checked(x, z, method, settings.batch)
+    _check_shapes(pairs)
     _check_counts(len(pairs[0][0]), methods, folds, neighbours)
     work = _Work(pairs, settings, critic, folds)
     found = {}
@@ -123,6 +128,10 @@ class _Work:
         starts = range(0, len(found), self.folds)
         return [_joined(found[i : i + self.folds]) for i in starts]
 
+    # The caller may be where gradients are off; what is made in inference mode can't be learned
+    # from, so that the parts are made here as well.
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def _networks(self, trained: str) -> tuple:
         if not self.views:
             self._split()
@@ -198,7 +207,7 @@ def _by_channel(pair, channel: Callable, method: str, seed: int) -> Estimate:
 
 
 def _check_counts(n: int, methods: Sequence[str], folds: int, neighbours: int) -> None:
-    if "ksg" in methods and not 1 <= neighbours < n:
+    if "ksg" in methods and neighbours >= n:
         raise ValueError(
             f"neighbours is {neighbours} and there are {n} samples; give 1 or more, and fewer than "
             "samples (3 is usual)"
@@ -210,24 +219,48 @@ def _check_counts(n: int, methods: Sequence[str], folds: int, neighbours: int) -
         )
 
 
-def _check_settings(
-    settings: Settings, methods: Sequence[str], channels, folds: int, negatives: int | None
-) -> None:
+def _check_settings(settings: Settings, folds: int, negatives: int | None, neighbours: int) -> None:
+    counts = {name: getattr(settings, name) for name in ("steps", "batch", "patience", "checks")}
+    doors.whole(1, **counts, folds=folds, neighbours=neighbours)
+    doors.whole(0, seed=settings.seed)
+    doors.positive("3e-3 is usual", learning_rate=settings.learning_rate)
+    if negatives is not None:
+        doors.whole(2, negatives=negatives)  # for a group; None for all that are held out
+    if str(settings.device).partition(":")[0] not in devices():
+        raise ValueError(
+            f"device is {settings.device!r}; this machine offers {', '.join(devices())}"
+        )
+
+
+def _check_methods(methods: Sequence[str], channels, pairs: int) -> None:
+    if not pairs or not methods:
+        raise ValueError(
+            f"there are {pairs} pairs (x, z) and {len(methods)} methods; give at least one of each"
+        )
     for method in methods:
         door.known(method, METHODS, "method")
-    for name in ("steps", "batch", "patience"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least 1")
-    if folds < 1:
-        raise ValueError(f"folds is {folds}; give 1 to hold a part out, or 2 and more")
-    if negatives is not None and negatives < 2:
-        raise ValueError(
-            f"negatives is {negatives}; give 2 or more samples for a group, or None for all that "
-            "are held out"
-        )
     if "vib" in methods and channels is None:
         raise ValueError(
             "method 'vib' bounds the information of a known channel; give channel=, a function of "
             "(x, z) that returns log p(z | x) of each pair. A learned one bounds nothing: its "
             "minimum is 0"
+        )
+    if channels is None:
+        return
+    for channel in channels:
+        if not callable(channel):
+            raise TypeError(
+                f"channel is {channel!r}; give a function of (x, z) that returns log p(z | x) of "
+                "each pair, or None"
+            )
+    if len(channels) != pairs:
+        raise ValueError(f"there are {len(channels)} channels for {pairs} pairs; give one for each")
+
+
+def _check_shapes(pairs: Sequence[tuple]) -> None:
+    shapes = sorted({(x.shape, z.shape) for x, z in pairs})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"the pairs (x, z) have the shapes {' and '.join(map(str, shapes))}; give those of one "
+            "shape, and call again for the others"
         )
