@@ -91,8 +91,9 @@ def passed_and_stopped(explainer: MILR, images: Tensor, batch_size: int = 64) ->
     """Outputs with only what the bottleneck passes, and with only what it stops: (B, ...) each.
 
     images: (B, ...), normalised. For the second the shares are turned round: as much of a feature
-    comes through as was replaced by noise before. The same noise for both, drawn anew for every
-    image. On the CPU. Raises as `MILR.through` does.
+    comes through as was replaced by noise before. That is no remainder: a share below a half is
+    told in full by the larger one, so it says nothing on whether what passes is needed. The same
+    noise for both, drawn anew for every image. On the CPU. Raises as `MILR.through` does.
     """
     found = explainer.state()["inserted"]
     outputs: tuple[list, list] = ([], [])
