@@ -398,7 +398,7 @@ class MILR:
 
         def instead(output: Tensor) -> Tensor:
             # A copy: what later layers do in place must not reach `local`.
-            return taps.as_features(local, output).to(output.dtype, copy=True)
+            return taps.laid_out(taps.as_features(local, output), output)
 
         with taps.replace(self.model, self.local, instead):
             return self.model(images)

@@ -252,6 +252,17 @@ def as_features(locations: Tensor, like: Tensor) -> Tensor:
     return locations
 
 
+def laid_out(values: Tensor, like: Tensor) -> Tensor:
+    """A copy of values with the dtype of `like` and its dimensions' order in memory.
+
+    Without that order, later layers that take a `view` could not work on it. values: of any shape
+    with as many dimensions. Gradients go through.
+    """
+    order = like.dim_order()
+    made = torch.empty_permuted(values.shape, order, dtype=like.dtype, device=like.device)
+    return made.copy_(values)
+
+
 def _tensor(output, name: str) -> Tensor:
     if not isinstance(output, Tensor):
         raise RuntimeError(

@@ -612,3 +612,24 @@ def test_the_total_alone_is_that_of_all_maps(convolutional, explainer, reading):
         MILR(convolutional, "stem", "pool").total(images)
     with pytest.raises(NotFitted):
         _ = MILR(convolutional, "stem", "pool").offset
+
+
+class Viewing(nn.Module):
+    """Flattens by a view, which only some orders in memory allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.later = nn.Conv2d(2, 6, 1), nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(96, 2)
+
+    def forward(self, x):
+        x = self.later(self.stem(x).relu())
+        return self.head(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("layer", ["stem", "later"])
+def test_a_model_that_takes_a_view_can_be_explained(layer):
+    explainer = fitted(Viewing().eval(), layer, "head")
+    batch = next(batches((2, 4, 4)))
+    assert explainer.through(batch[0]).isfinite().all()
+    assert explainer.refine(batch, cross_entropy, steps=1).decision.isfinite().all()

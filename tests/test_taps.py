@@ -120,6 +120,20 @@ def test_maps_and_tokens_become_locations_and_back():
         taps.as_locations(torch.zeros(2, 3), "a")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_injected_lies_in_memory_as_the_output_did(dtype):
+    maps, tokens = torch.randn(2, 5, 3, 4, dtype=dtype), torch.randn(7, 2, 5, dtype=dtype)
+    for like in (maps, maps.to(memory_format=torch.channels_last), tokens, tokens.transpose(0, 1)):
+        values = torch.randn(like.shape, requires_grad=True)
+        found = taps.laid_out(values, like)
+        assert found.stride() == like.stride() and found.dtype == dtype
+        assert torch.equal(found, values.to(dtype)) and found.data_ptr() != values.data_ptr()
+        (gradient,) = torch.autograd.grad(found.float().sum(), values)
+        assert torch.equal(gradient, torch.ones_like(values))
+    draws = taps.laid_out(torch.randn(6, 5, 3, 4), maps.to(memory_format=torch.channels_last))
+    assert draws.is_contiguous(memory_format=torch.channels_last)
+
+
 def stack(*layers) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten()).eval()
 
