@@ -129,7 +129,7 @@ class MILR:
         the inferred one.
         Raises NotFitted before `fit`, ValueError for an unknown reading, no draws, NaN features,
         another shape than at `fit`, a mask of another shape or beyond 0 and 1, or a model whose
-        weights have changed since.
+        weights have changed since (a change to single numbers through `.data` may go unseen).
         """
         inserted = self._fitted()
         readings.check(reading)
