@@ -92,6 +92,33 @@ def test_a_layer_whose_output_is_no_tensor_is_refused(model):
         model(torch.randn(2, 3))
 
 
+class Padded(nn.Module):
+    """Words, of which 0 is padding."""
+
+    def __init__(self, **how):
+        super().__init__()
+        self.embed = nn.Embedding(20, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, **how)
+
+    def forward(self, x):
+        return self.encoder(self.embed(x), src_key_padding_mask=x == 0).mean(1)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_layer_that_gives_nested_tensors_is_named():
+    words, layer = torch.tensor([[3, 4, 5, 0], [6, 7, 0, 0]]), "encoder.layers.0"
+    model = Padded().eval()
+    for context in (taps.read(model, [layer]), taps.replace(model, layer, torch.clone)):
+        said = "'encoder.layers.0' gives nested tensors.*enable_nested_tensor=False"
+        with pytest.raises(ValueError, match=said), taps.frozen(model), context:
+            model(words)
+    plain = Padded(enable_nested_tensor=False).eval()
+    with taps.frozen(plain), taps.read(plain, [layer]) as outputs:
+        plain(words)
+    assert outputs[layer].shape == (2, 4, 16)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
