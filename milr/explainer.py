@@ -351,7 +351,8 @@ class MILR:
         """The same fitted modules, shared and not copied, around another model of these layers.
 
         It works where that model is. beta: of later refining; this explainer's if None. Raises
-        NotFitted before `fit`, ValueError for a model without these layers.
+        NotFitted before `fit`, ValueError for a model without these layers; one whose layers are
+        of other widths is refused as soon as it is explained.
         """
         settings = {name: getattr(self, name) for name in ("critic", "members", "seed")}
         layers = self.local, self.representation, self.evidence
@@ -389,7 +390,10 @@ class MILR:
         return Features(local, z, evidence, tuple(shape))
 
     def keep_of(self, features: Features, inserted: Inserted) -> Tensor:
-        """The mask of features, (B, N, C). Raises ValueError for other locations than at `fit`."""
+        """The mask of features, (B, N, C).
+
+        Raises ValueError for other locations or widths than at `fit`.
+        """
         _check_locations(features, inserted)
         return inserted.keep(features.evidence)
 
@@ -498,6 +502,15 @@ def _check_locations(features: Features, inserted: Inserted) -> None:
             f"the representation has {features.z.shape[1]} numbers, but had {width} before; give "
             "images of one size"
         )
+    maps = {"local": features.local}
+    maps |= {f"evidence {i}": output for i, output in enumerate(features.evidence)}
+    for name, output in maps.items():
+        found, width = taps.as_locations(output, name).shape[2], len(inserted._mean(name))
+        if found != width:
+            raise ValueError(
+                f"the {name} features have {found} channels, but had {width} before; give a model "
+                "whose layers are as wide as those that were fitted to"
+            )
 
 
 def draw_noise(shape, generator: torch.Generator, device: torch.device) -> Tensor:

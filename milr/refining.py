@@ -34,7 +34,7 @@ def refined_keep(
     images (B, ...), as `MILR.features` gives them; batch: what the objective is called with. Each
     step averages the objective over `draws` of the noise, and adds the explainer's beta times the
     mean capacity per element, in nats. Raises ValueError for an objective without a gradient, and
-    for features of other locations than at `fit`.
+    for features of other locations or widths than at `fit`.
     """
     keep = explainer.keep_of(features, inserted)
     logits = keep.logit().clamp(-FARTHEST, FARTHEST).requires_grad_()

@@ -633,3 +633,30 @@ def test_a_model_that_takes_a_view_can_be_explained(layer):
     batch = next(batches((2, 4, 4)))
     assert explainer.through(batch[0]).isfinite().all()
     assert explainer.refine(batch, cross_entropy, steps=1).decision.isfinite().all()
+
+
+class Widths(nn.Module):
+    """Two layers of any widths before a z of 4 numbers."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, first, 1), nn.Conv2d(first, second, 1)
+        self.z, self.head = nn.Conv2d(second, 4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.z(self.second(self.first(x))).flatten(1))
+
+
+def test_around_a_model_with_layers_of_other_widths_nothing_is_said():
+    explainer = fitted(Widths(6, 5).eval(), "first", "z", ("first", "second"))
+    images = torch.randn(3, 2, 4, 4)
+    assert explainer.around(Widths(6, 5).eval()).explain(images).total.isfinite().all()
+    for widths, said in (
+        ((1, 5), "the local features have 1 channels, but had 6 before; give a model"),
+        ((16, 5), "the local features have 16 channels, but had 6"),
+        ((6, 1), "the evidence 1 features have 1 channels, but had 5"),
+    ):
+        other = explainer.around(Widths(*widths).eval())
+        for ask in (other.explain, other.total, other.through, other.keep):
+            with pytest.raises(ValueError, match=said):
+                ask(images)
