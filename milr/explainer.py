@@ -93,6 +93,8 @@ class MILR:
         self._inserted: Inserted | None = None
         # Those that were fitted to; of no matter to one made by `around`.
         self._weights: Weights | None = None
+        # Of the model that was fitted to, also of one made by `around`.
+        self._digest: str | None = None
 
     def fit(self, batches, objective: Callable, **settings) -> "MILR":
         """Let the inserted modules learn; the model stays bit for bit as it is.
@@ -105,6 +107,7 @@ class MILR:
         """
         self._inserted, self.history = fitting.fit(self, batches, objective, **settings)
         self._weights = Weights(self.model)
+        self._digest = self._weights.digest
         return self
 
     def explain(
@@ -273,11 +276,11 @@ class MILR:
     def save(self, path: str | Path) -> None:
         """Write all that was learned to a file, whole or not at all; the model itself is not in it.
 
-        It is for the weights that the modules were fitted to, also if the model has others by now.
+        It is for the weights that the modules were fitted to, also if the model has others by now
+        or is another one (`around`).
         Raises NotFitted before `fit`, OSError if the disk refuses it.
         """
-        made_for = self._weights.digest if self._weights else digest(self.model)
-        whole = self.state() | {"beta": self.beta, "seed": self.seed, "model": made_for}
+        whole = self.state() | {"beta": self.beta, "seed": self.seed, "model": self._digest}
         replace_file(Path(path), lambda file: torch.save(whole, file))
 
     def load(self, path: str | Path) -> "MILR":
@@ -345,6 +348,7 @@ class MILR:
         self._inserted = found
         self.history = state["history"]
         self._weights = Weights(self.model)
+        self._digest = self._weights.digest
         return self
 
     def around(self, model: torch.nn.Module, beta: float | None = None) -> "MILR":
@@ -357,7 +361,7 @@ class MILR:
         settings = {name: getattr(self, name) for name in ("critic", "members", "seed")}
         layers = self.local, self.representation, self.evidence
         made = MILR(model, *layers, beta=self.beta if beta is None else beta, **settings)
-        made._inserted, made.history = self._fitted(), self.history
+        made._inserted, made.history, made._digest = self._fitted(), self.history, self._digest
         return made
 
     def features(self, images: Tensor) -> Features:

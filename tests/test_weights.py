@@ -51,6 +51,16 @@ def test_what_is_saved_vouches_for_the_weights_of_the_fit(tmp_path):
     assert MILR(network(), "0", "1", members=1).load(path).explain(torch.randn(2, 3, 6, 6))
 
 
+def test_what_is_saved_around_another_model_is_for_the_one_of_the_fit(tmp_path):
+    model, other, path = network(), network(), tmp_path / "modules.pt"
+    with torch.no_grad():
+        other[0].weight.add_(0.1)
+    fitted(model).around(other).around(other, beta=2.0).save(path)
+    with pytest.raises(ValueError, match="a model with other weights"):
+        MILR(other, "0", "1", members=1).load(path)
+    assert MILR(model, "0", "1", members=1).load(path).beta == 2.0
+
+
 def test_weights_that_moved_and_came_back_are_the_same():
     model = network()
     weights = Weights(model)
