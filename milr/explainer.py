@@ -204,7 +204,8 @@ class MILR:
         from the one that `explain` takes, and makes a few steps on the objective plus beta times
         the capacity; what was fitted stays as it is. Unlike there, an image's maps depend on the
         images beside it if the objective does. reading: as for `explain`.
-        Raises as `explain` does, and ValueError for a loss that is not finite or has no gradient.
+        Raises as `explain` does, and ValueError for a loss that is not finite or has no gradient,
+        and for a local layer under activation checkpointing.
         """
         readings.check(reading)
         how = {"steps": steps, "draws": draws, "learning_rate": learning_rate}

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from milr import MILR, NotFitted
 from milr.distributed import make_fabric
@@ -660,3 +661,38 @@ def test_around_a_model_with_layers_of_other_widths_nothing_is_said():
         for ask in (other.explain, other.total, other.through, other.keep):
             with pytest.raises(ValueError, match=said):
                 ask(images)
+
+
+class Checkpointed(nn.Module):
+    """Computes its middle anew in the backward pass, if it is told so."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 6, 1)
+        self.middle = nn.Sequential(nn.Conv2d(6, 6, 1), nn.Sigmoid(), nn.Conv2d(6, 2, 4))
+        self.how = None
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.middle(x) if self.how is None else checkpoint(self.middle, x, **self.how)
+        return x.flatten(1)
+
+
+# That no input has a gradient, which is so.
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (False, "under activation checkpointing.*a layer outside"),
+        (True, "checkpoint.*switch it off"),
+    ],
+)
+def test_a_layer_that_is_computed_anew_in_the_backward_pass_is_refused(again, said):
+    model = Checkpointed().eval()
+    explainer = fitted(model, "middle.0", "middle")
+    model.how = {"use_reentrant": again}
+    with pytest.raises(ValueError, match=said):
+        fitted(model, "middle.0", "middle")
+    with pytest.raises(ValueError, match=said):
+        explainer.refine(next(batches((2, 4, 4))), cross_entropy)
+    fitted(model, "stem", "middle")
