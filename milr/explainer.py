@@ -8,7 +8,7 @@ holds how they learn; this file, how a model is read and explained with them.
 import math
 import pickle
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -72,19 +72,19 @@ class MILR:
         seed: int = 0,
         device: str | None = None,
     ):
-        if isinstance(evidence, str):
+        if isinstance(evidence, str) or not isinstance(evidence or (), Iterable):
             raise ValueError(
-                f"evidence is {evidence!r}; give the names in a tuple: ({evidence!r},)"
+                f"evidence is {evidence!r}; give the names in a tuple: ({str(evidence)!r},)"
             )
         self.model = model
         self.local, self.representation = local, representation
         self.evidence = tuple(evidence or (local,))
         doors.layers(model, local, representation, *self.evidence)
         doors.positive("0.1 keeps much, 10 little", beta=beta)
-        if critic not in CRITICS:
+        if critic not in tuple(CRITICS):  # a list has no hash
             raise ValueError(f"critic is {critic!r}; it must be one of {', '.join(CRITICS)}")
         doors.whole(1, members=members)
-        doors.whole(0, seed=seed)
+        doors.seed(seed)
         if device is not None and str(device).partition(":")[0] not in devices():
             raise ValueError(f"device is {device!r}; this machine offers {', '.join(devices())}")
         self.beta, self.seed, self.device = float(beta), seed, device

@@ -111,7 +111,7 @@ def fit(
 
 
 def _check_hidden_and_bank(hidden: float, bank: int) -> None:
-    if isinstance(hidden, str) or not 0 <= hidden < 1:
+    if not 0 <= doors.number(hidden) < 1:
         raise ValueError(
             f"hidden is {hidden!r}; give a share of z from 0 to below 1: of what is hidden wholly "
             "the critics learn nothing"
