@@ -34,8 +34,23 @@ def whole(least: int, **counts: int) -> None:
 def positive(advice: str, **values: float) -> None:
     """Raises ValueError, with the advice, unless each is a finite number above 0."""
     for name, value in values.items():
-        if isinstance(value, str) or not 0 < float(value) < math.inf:
+        if not 0 < number(value) < math.inf:
             raise ValueError(f"{name} is {value!r}; it must be a finite number above 0 ({advice})")
+
+
+def number(value) -> float:
+    """What was given as a number, NaN if it is none."""
+    try:
+        return math.nan if isinstance(value, str) else float(value)
+    except (RuntimeError, TypeError, ValueError):  # a tensor of several, None, an array
+        return math.nan
+
+
+def seed(value: int) -> None:
+    """Raises ValueError unless torch's random numbers can start from it."""
+    whole(0, seed=value)
+    if value >= 2**64:
+        raise ValueError(f"seed is {value}; give a whole number from 0 to below 2**64")
 
 
 def share(name: str, value: float) -> None:

@@ -8,7 +8,7 @@ holds how they learn; this file, how a model is read and explained with them.
 import math
 import pickle
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -72,19 +72,19 @@ class MILR:
         seed: int = 0,
         device: str | None = None,
     ):
-        if isinstance(evidence, str):
+        if isinstance(evidence, str) or not isinstance(evidence or (), Iterable):
             raise ValueError(
-                f"evidence is {evidence!r}; give the names in a tuple: ({evidence!r},)"
+                f"evidence is {evidence!r}; give the names in a tuple: ({str(evidence)!r},)"
             )
         self.model = model
         self.local, self.representation = local, representation
         self.evidence = tuple(evidence or (local,))
         doors.layers(model, local, representation, *self.evidence)
         doors.positive("0.1 keeps much, 10 little", beta=beta)
-        if critic not in CRITICS:
+        if critic not in tuple(CRITICS):  # a list has no hash
             raise ValueError(f"critic is {critic!r}; it must be one of {', '.join(CRITICS)}")
         doors.whole(1, members=members)
-        doors.whole(0, seed=seed)
+        doors.seed(seed)
         if device is not None and str(device).partition(":")[0] not in devices():
             raise ValueError(f"device is {device!r}; this machine offers {', '.join(devices())}")
         self.beta, self.seed, self.device = float(beta), seed, device
@@ -93,6 +93,8 @@ class MILR:
         self._inserted: Inserted | None = None
         # Those that were fitted to; of no matter to one made by `around`.
         self._weights: Weights | None = None
+        # Of the model that was fitted to, also of one made by `around`.
+        self._digest: str | None = None
 
     def fit(self, batches, objective: Callable, **settings) -> "MILR":
         """Let the inserted modules learn; the model stays bit for bit as it is.
@@ -105,6 +107,7 @@ class MILR:
         """
         self._inserted, self.history = fitting.fit(self, batches, objective, **settings)
         self._weights = Weights(self.model)
+        self._digest = self._weights.digest
         return self
 
     def explain(
@@ -129,7 +132,7 @@ class MILR:
         the inferred one.
         Raises NotFitted before `fit`, ValueError for an unknown reading, no draws, NaN features,
         another shape than at `fit`, a mask of another shape or beyond 0 and 1, or a model whose
-        weights have changed since.
+        weights have changed since (a change to single numbers through `.data` may go unseen).
         """
         inserted = self._fitted()
         readings.check(reading)
@@ -201,7 +204,8 @@ class MILR:
         from the one that `explain` takes, and makes a few steps on the objective plus beta times
         the capacity; what was fitted stays as it is. Unlike there, an image's maps depend on the
         images beside it if the objective does. reading: as for `explain`.
-        Raises as `explain` does, and ValueError for a loss that is not finite or has no gradient.
+        Raises as `explain` does, and ValueError for a loss that is not finite or has no gradient,
+        and for a local layer under activation checkpointing.
         """
         readings.check(reading)
         how = {"steps": steps, "draws": draws, "learning_rate": learning_rate}
@@ -273,11 +277,11 @@ class MILR:
     def save(self, path: str | Path) -> None:
         """Write all that was learned to a file, whole or not at all; the model itself is not in it.
 
-        It is for the weights that the modules were fitted to, also if the model has others by now.
+        It is for the weights that the modules were fitted to, also if the model has others by now
+        or is another one (`around`).
         Raises NotFitted before `fit`, OSError if the disk refuses it.
         """
-        made_for = self._weights.digest if self._weights else digest(self.model)
-        whole = self.state() | {"beta": self.beta, "seed": self.seed, "model": made_for}
+        whole = self.state() | {"beta": self.beta, "seed": self.seed, "model": self._digest}
         replace_file(Path(path), lambda file: torch.save(whole, file))
 
     def load(self, path: str | Path) -> "MILR":
@@ -345,18 +349,20 @@ class MILR:
         self._inserted = found
         self.history = state["history"]
         self._weights = Weights(self.model)
+        self._digest = self._weights.digest
         return self
 
     def around(self, model: torch.nn.Module, beta: float | None = None) -> "MILR":
         """The same fitted modules, shared and not copied, around another model of these layers.
 
         It works where that model is. beta: of later refining; this explainer's if None. Raises
-        NotFitted before `fit`, ValueError for a model without these layers.
+        NotFitted before `fit`, ValueError for a model without these layers; one whose layers are
+        of other widths is refused as soon as it is explained.
         """
         settings = {name: getattr(self, name) for name in ("critic", "members", "seed")}
         layers = self.local, self.representation, self.evidence
         made = MILR(model, *layers, beta=self.beta if beta is None else beta, **settings)
-        made._inserted, made.history = self._fitted(), self.history
+        made._inserted, made.history, made._digest = self._fitted(), self.history, self._digest
         return made
 
     def features(self, images: Tensor) -> Features:
@@ -389,7 +395,10 @@ class MILR:
         return Features(local, z, evidence, tuple(shape))
 
     def keep_of(self, features: Features, inserted: Inserted) -> Tensor:
-        """The mask of features, (B, N, C). Raises ValueError for other locations than at `fit`."""
+        """The mask of features, (B, N, C).
+
+        Raises ValueError for other locations or widths than at `fit`.
+        """
         _check_locations(features, inserted)
         return inserted.keep(features.evidence)
 
@@ -398,7 +407,7 @@ class MILR:
 
         def instead(output: Tensor) -> Tensor:
             # A copy: what later layers do in place must not reach `local`.
-            return taps.as_features(local, output).to(output.dtype, copy=True)
+            return taps.laid_out(taps.as_features(local, output), output)
 
         with taps.replace(self.model, self.local, instead):
             return self.model(images)
@@ -498,6 +507,15 @@ def _check_locations(features: Features, inserted: Inserted) -> None:
             f"the representation has {features.z.shape[1]} numbers, but had {width} before; give "
             "images of one size"
         )
+    maps = {"local": features.local}
+    maps |= {f"evidence {i}": output for i, output in enumerate(features.evidence)}
+    for name, output in maps.items():
+        found, width = taps.as_locations(output, name).shape[2], len(inserted._mean(name))
+        if found != width:
+            raise ValueError(
+                f"the {name} features have {found} channels, but had {width} before; give a model "
+                "whose layers are as wide as those that were fitted to"
+            )
 
 
 def draw_noise(shape, generator: torch.Generator, device: torch.device) -> Tensor:

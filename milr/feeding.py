@@ -3,17 +3,20 @@
 import math
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from milr import taps
 
 _NO_GRADIENT = (
     "the objective has no gradient by the outputs, so that nothing would be worth its price; give "
     "a loss that can be differentiated (cross-entropy, not accuracy), of outputs that come after "
-    "the explained layer"
+    "the explained layer; of a model with activation checkpointing (torch.utils.checkpoint) switch "
+    "it off"
 )
 
 
@@ -52,6 +55,23 @@ def others_than(wanted: Sequence[Tensor], loss: Tensor) -> list[Tensor]:
     if those.isdisjoint(map(id, found)):
         raise ValueError(_NO_GRADIENT)
     return [one for one in found if id(one) not in those]
+
+
+@contextmanager
+def computed_once() -> Iterator[None]:
+    """Within it, a backward pass that would have to run the explained layer again is refused.
+
+    What was injected is not there any more by then. Raises ValueError for a model that computes
+    that layer under activation checkpointing.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        raise ValueError(
+            "the model runs the explained layer under activation checkpointing "
+            "(torch.utils.checkpoint), which computes it anew in the backward pass, without what "
+            "was injected; switch checkpointing off, or name a layer outside of it"
+        ) from error
 
 
 def images_of(batch, device) -> Tensor:

@@ -72,8 +72,9 @@ def fit(
     where each is kept once then, and if the local layer's channels seem to come last.
     Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
     batches, no step of the critics, no batch for them or the moments, nothing left of z to see, a
-    bank that is too small for an error of the bounds, an objective without a gradient, a fabric for
-    another device, or a loss that is no longer finite.
+    bank that is too small for an error of the bounds, an objective without a gradient, a local
+    layer under activation checkpointing, a fabric for another device, or a loss that is no longer
+    finite.
     """
     counts = {"critic_steps": critic_steps, "critic_batches": critic_batches}
     doors.whole(1, **counts, moment_batches=moment_batches)
@@ -110,7 +111,7 @@ def fit(
 
 
 def _check_hidden_and_bank(hidden: float, bank: int) -> None:
-    if isinstance(hidden, str) or not 0 <= hidden < 1:
+    if not 0 <= doors.number(hidden) < 1:
         raise ValueError(
             f"hidden is {hidden!r}; give a share of z from 0 to below 1: of what is hidden wholly "
             "the critics learn nothing"
@@ -388,7 +389,7 @@ class _Training(NamedTuple):
             )
         optimizer.zero_grad(set_to_none=True)
         # Not in an autocast of the caller's: what was computed in full comes back in full.
-        with torch.autocast(loss.device.type, enabled=False):
+        with torch.autocast(loss.device.type, enabled=False), feeding.computed_once():
             self.fabric.backward(loss, **how)
         self.fabric.clip_gradients(module, optimizer, max_norm=5.0)
         optimizer.step()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from milr.feeding import differentiable, others_than
+from milr.feeding import computed_once, differentiable, others_than
 
 # Sigmoids that are further out than this hardly move within a few steps.
 FARTHEST = 6.0
@@ -33,8 +33,9 @@ def refined_keep(
     explainer: a fitted `MILR` whose model is frozen; inserted: its modules; features: of the
     images (B, ...), as `MILR.features` gives them; batch: what the objective is called with. Each
     step averages the objective over `draws` of the noise, and adds the explainer's beta times the
-    mean capacity per element, in nats. Raises ValueError for an objective without a gradient, and
-    for features of other locations than at `fit`.
+    mean capacity per element, in nats. Raises ValueError for an objective without a gradient, a
+    local layer under activation checkpointing, and features of other locations or widths than at
+    `fit`.
     """
     keep = explainer.keep_of(features, inserted)
     logits = keep.logit().clamp(-FARTHEST, FARTHEST).requires_grad_()
@@ -57,7 +58,7 @@ def refined_keep(
                 f"the loss became {loss.item()}; check the images and labels of the batch, or "
                 "lower learning_rate"
             )
-        with torch.autocast(loss.device.type, enabled=False):
+        with torch.autocast(loss.device.type, enabled=False), computed_once():
             (logits.grad,) = torch.autograd.grad(loss, logits)
         optimizer.step()
     return logits.detach().sigmoid()

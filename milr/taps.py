@@ -45,9 +45,9 @@ def read(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
 
     Layer -> its output in the shape that it has: maps (B, C, H, W), tokens (B, N, C) or any other.
     They are copies: what later layers do in place (`nn.ReLU(inplace=True)`, `x += ...`) does not
-    change them. Clear the dict before the next run. Raises ValueError for an unknown layer,
-    RuntimeError for a layer that runs a second time or gives something else than a tensor, and, at
-    the end of the context, for one that never ran.
+    change them. Clear the dict before the next run. Raises ValueError for an unknown layer or one
+    that gives nested tensors, RuntimeError for a layer that runs a second time or gives something
+    else than a tensor, and, at the end of the context, for one that never ran.
     """
     outputs: dict[str, Tensor] = {}
 
@@ -76,8 +76,8 @@ def read(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
 def replace(model: nn.Module, name: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within it, the layer's output is `function(output)` for all that comes after it.
 
-    Raises ValueError for an unknown layer, and RuntimeError when the layer gives something else
-    than a tensor.
+    Raises ValueError for an unknown layer or one that gives nested tensors, and RuntimeError when
+    it gives something else than a tensor.
     """
 
     def hook(module, inputs, output):
@@ -252,10 +252,26 @@ def as_features(locations: Tensor, like: Tensor) -> Tensor:
     return locations
 
 
+def laid_out(values: Tensor, like: Tensor) -> Tensor:
+    """A copy of values with the dtype of `like` and its dimensions' order in memory.
+
+    Without that order, later layers that take a `view` could not work on it. values: of any shape
+    with as many dimensions. Gradients go through.
+    """
+    order = like.dim_order()
+    made = torch.empty_permuted(values.shape, order, dtype=like.dtype, device=like.device)
+    return made.copy_(values)
+
+
 def _tensor(output, name: str) -> Tensor:
     if not isinstance(output, Tensor):
         raise RuntimeError(
             f"layer {name!r} gives a {type(output).__name__}; only layers whose output is a tensor "
             "can be read or replaced"
+        )
+    if output.is_nested:
+        raise ValueError(
+            f"layer {name!r} gives nested tensors, which leave out what is padded, so that images "
+            "have no locations in common; make the encoder with enable_nested_tensor=False"
         )
     return output

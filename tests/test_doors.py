@@ -46,12 +46,23 @@ def energy(outputs, batch):
         ({"beta": "1"}, "beta is '1'; it must be a finite number above 0"),
         ({"members": 2.5}, "members is 2.5; give a whole number, 1 or more"),
         ({"seed": "a"}, "seed is 'a'; give a whole number"),
+        ({"seed": -1}, "seed is -1; give 0 or more"),
+        ({"seed": 2**64}, r"seed is 18446744073709551616; give .* from 0 to below 2\*\*64"),
+        ({"beta": None}, "beta is None; it must be a finite number above 0"),
+        ({"beta": [1]}, r"beta is \[1\]; it must be a finite number above 0"),
+        ({"beta": torch.ones(2)}, "beta is tensor.*; it must be a finite number above 0"),
+        ({"critic": ["linear"]}, r"critic is \['linear'\]; it must be one of linear"),
+        ({"evidence": 5}, r"evidence is 5; give the names in a tuple: \('5',\)"),
     ],
 )
 def test_an_explainer_of_what_cannot_be_is_refused(model, given, said):
     layers = {"model": model, "local": "0", "representation": "1"}
     with pytest.raises(ValueError, match=said):
         MILR(**layers | given)
+
+
+def test_the_largest_seed_there_is_does(model):
+    MILR(model, "0", "1", members=1, seed=2**64 - 1).fit([images(8)], energy, **FEW)
 
 
 def test_no_evidence_is_the_local_layer_alone(model):
@@ -66,9 +77,11 @@ def test_no_evidence_is_the_local_layer_alone(model):
         ({"critic_steps": None}, "critic_steps is None; give a whole number, 1 or more"),
         ({"learning_rate": 0}, "learning_rate is 0; it must be a finite number above 0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"learning_rate": None}, "learning_rate is None; it must be a finite number above 0"),
         ({"ramp": 5}, "ramp is 5; give a share from 0 to 1"),
         ({"ramp": math.nan}, "ramp is nan; give a share"),
         ({"hidden": "much"}, "hidden is 'much'; give a share of z"),
+        ({"hidden": None}, "hidden is None; give a share of z"),
     ],
 )
 def test_a_setting_of_the_fit_is_refused_before_a_batch_is_asked_for(model, given, said):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from milr import MILR, NotFitted
 from milr.distributed import make_fabric
@@ -612,3 +613,86 @@ def test_the_total_alone_is_that_of_all_maps(convolutional, explainer, reading):
         MILR(convolutional, "stem", "pool").total(images)
     with pytest.raises(NotFitted):
         _ = MILR(convolutional, "stem", "pool").offset
+
+
+class Viewing(nn.Module):
+    """Flattens by a view, which only some orders in memory allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.later = nn.Conv2d(2, 6, 1), nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(96, 2)
+
+    def forward(self, x):
+        x = self.later(self.stem(x).relu())
+        return self.head(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("layer", ["stem", "later"])
+def test_a_model_that_takes_a_view_can_be_explained(layer):
+    explainer = fitted(Viewing().eval(), layer, "head")
+    batch = next(batches((2, 4, 4)))
+    assert explainer.through(batch[0]).isfinite().all()
+    assert explainer.refine(batch, cross_entropy, steps=1).decision.isfinite().all()
+
+
+class Widths(nn.Module):
+    """Two layers of any widths before a z of 4 numbers."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, first, 1), nn.Conv2d(first, second, 1)
+        self.z, self.head = nn.Conv2d(second, 4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.z(self.second(self.first(x))).flatten(1))
+
+
+def test_around_a_model_with_layers_of_other_widths_nothing_is_said():
+    explainer = fitted(Widths(6, 5).eval(), "first", "z", ("first", "second"))
+    images = torch.randn(3, 2, 4, 4)
+    assert explainer.around(Widths(6, 5).eval()).explain(images).total.isfinite().all()
+    for widths, said in (
+        ((1, 5), "the local features have 1 channels, but had 6 before; give a model"),
+        ((16, 5), "the local features have 16 channels, but had 6"),
+        ((6, 1), "the evidence 1 features have 1 channels, but had 5"),
+    ):
+        other = explainer.around(Widths(*widths).eval())
+        for ask in (other.explain, other.total, other.through, other.keep):
+            with pytest.raises(ValueError, match=said):
+                ask(images)
+
+
+class Checkpointed(nn.Module):
+    """Computes its middle anew in the backward pass, if it is told so."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 6, 1)
+        self.middle = nn.Sequential(nn.Conv2d(6, 6, 1), nn.Sigmoid(), nn.Conv2d(6, 2, 4))
+        self.how = None
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.middle(x) if self.how is None else checkpoint(self.middle, x, **self.how)
+        return x.flatten(1)
+
+
+# That no input has a gradient, which is so.
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (False, "under activation checkpointing.*a layer outside"),
+        (True, "checkpoint.*switch it off"),
+    ],
+)
+def test_a_layer_that_is_computed_anew_in_the_backward_pass_is_refused(again, said):
+    model = Checkpointed().eval()
+    explainer = fitted(model, "middle.0", "middle")
+    model.how = {"use_reentrant": again}
+    with pytest.raises(ValueError, match=said):
+        fitted(model, "middle.0", "middle")
+    with pytest.raises(ValueError, match=said):
+        explainer.refine(next(batches((2, 4, 4))), cross_entropy)
+    fitted(model, "stem", "middle")

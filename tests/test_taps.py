@@ -92,6 +92,33 @@ def test_a_layer_whose_output_is_no_tensor_is_refused(model):
         model(torch.randn(2, 3))
 
 
+class Padded(nn.Module):
+    """Words, of which 0 is padding."""
+
+    def __init__(self, **how):
+        super().__init__()
+        self.embed = nn.Embedding(20, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, **how)
+
+    def forward(self, x):
+        return self.encoder(self.embed(x), src_key_padding_mask=x == 0).mean(1)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_layer_that_gives_nested_tensors_is_named():
+    words, layer = torch.tensor([[3, 4, 5, 0], [6, 7, 0, 0]]), "encoder.layers.0"
+    model = Padded().eval()
+    for context in (taps.read(model, [layer]), taps.replace(model, layer, torch.clone)):
+        said = "'encoder.layers.0' gives nested tensors.*enable_nested_tensor=False"
+        with pytest.raises(ValueError, match=said), taps.frozen(model), context:
+            model(words)
+    plain = Padded(enable_nested_tensor=False).eval()
+    with taps.frozen(plain), taps.read(plain, [layer]) as outputs:
+        plain(words)
+    assert outputs[layer].shape == (2, 4, 16)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -118,6 +145,20 @@ def test_maps_and_tokens_become_locations_and_back():
     torch.testing.assert_close(taps.as_features(taps.as_locations(tokens, "a"), tokens), tokens)
     with pytest.raises(ValueError, match=r"maps \(B, C, H, W\) or tokens"):
         taps.as_locations(torch.zeros(2, 3), "a")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_injected_lies_in_memory_as_the_output_did(dtype):
+    maps, tokens = torch.randn(2, 5, 3, 4, dtype=dtype), torch.randn(7, 2, 5, dtype=dtype)
+    for like in (maps, maps.to(memory_format=torch.channels_last), tokens, tokens.transpose(0, 1)):
+        values = torch.randn(like.shape, requires_grad=True)
+        found = taps.laid_out(values, like)
+        assert found.stride() == like.stride() and found.dtype == dtype
+        assert torch.equal(found, values.to(dtype)) and found.data_ptr() != values.data_ptr()
+        (gradient,) = torch.autograd.grad(found.float().sum(), values)
+        assert torch.equal(gradient, torch.ones_like(values))
+    draws = taps.laid_out(torch.randn(6, 5, 3, 4), maps.to(memory_format=torch.channels_last))
+    assert draws.is_contiguous(memory_format=torch.channels_last)
 
 
 def stack(*layers) -> nn.Sequential:

@@ -225,7 +225,7 @@ def outputs_of(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[
 
 def _run_with(model: nn.Module, layer: str, images: Tensor, passed: Tensor) -> Tensor:
     """The outputs when a layer passes on this instead; it may be many draws of each image."""
-    with taps.replace(model, layer, lambda output: passed):
+    with taps.replace(model, layer, lambda output: taps.laid_out(passed, output)):
         return model(images)
 
 

@@ -242,3 +242,29 @@ def test_batches_with_labels_teach_what_images_teach():
     assert plain == told
     moments = schulz.moments(model, "features", [(images, labels)])
     assert torch.equal(moments[0], schulz.moments(model, "features", [images])[0])
+
+
+class Viewing(nn.Module):
+    """Flattens by a view, which only some orders in memory allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(2, 3, 1)
+
+    def forward(self, images):
+        local = self.features(images)
+        return local.view(local.size(0), -1).sum(1)
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.0])
+def test_a_model_that_takes_a_view_has_both_bottlenecks(blur):
+    model, images = Viewing().eval(), draw(4, 2, 4, 4)
+    fitted, _ = schulz.fit_readout(
+        model, "features", ("features",), [images], lambda outputs, batch: outputs.square().mean(),
+        steps=2, moment_batches=1, blur=blur,
+    )  # fmt: skip
+    start = torch.zeros(4, 3, 4, 4).to(memory_format=torch.channels_last)
+    keep = schulz.best_keep(
+        model, "features", images, as_is(4), fitted.moments[0], steps=2, blur=blur, start=start
+    )
+    assert keep.isfinite().all()
