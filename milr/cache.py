@@ -39,6 +39,7 @@ _WRITTEN = {
     path.resolve(): path.stat().st_mtime_ns
     for path in Path(__file__).resolve().parent.rglob("*.py")
 }
+_MISS = object()  # what was kept may be None
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -68,7 +69,7 @@ def cached(
     name: what is kept, also the name of its folder, e.g. "network".
     config: everything that the result depends on; dicts, lists, strings, numbers, dataclasses.
         `config["device"]` counts by its kind ("cuda:1" as "cuda").
-    make: returns tensors, dicts, lists, strings or numbers: what
+    make: returns tensors, dicts, lists, strings, numbers or None: what
         `torch.load(weights_only=True)` reads. Not called on a hit.
     sources: modules, packages (all files in them) or paths whose text the result depends on.
     data: digest of the data.
@@ -84,8 +85,8 @@ def cached(
     """
     entry = locate(name, config, sources=sources, data=data)
     # Before the lock, which a cache that may only be read has no place for.
-    found = read(entry) if os.path.exists(entry.file(".json")) else None
-    if found is not None:
+    found = _read(entry) if os.path.exists(entry.file(".json")) else _MISS
+    if found is not _MISS:
         return found
     if changed := [file for file in _files(sources) if _written_anew(file)]:
         _say(f"{name} {entry.key} will not be kept: {changed[0].name} was changed after this began")
@@ -97,8 +98,8 @@ def cached(
         except OSError as error:
             _say(f"{name} {entry.key} will not be kept: {error}. Going on without.")
             return _as_read(name, make())
-        found = read(entry)
-        if found is not None:
+        found = _read(entry)
+        if found is not _MISS:
             return found
         made = make()
         try:
@@ -206,9 +207,15 @@ def read(entry: Entry) -> object | None:
     to read them) stay where they are. Raises nothing for damage, but what `torch.load` raises of an
     entry that is whole (out of memory, say).
     """
+    found = _read(entry)
+    return None if found is _MISS else found
+
+
+def _read(entry: Entry) -> object:
+    """What is kept there, or _MISS; otherwise as `read`."""
     if not os.path.exists(entry.file(".json")):
         _say(f"{entry.name} {entry.key} miss: {_why(entry)}")
-        return None
+        return _MISS
     try:
         note = json.loads(entry.file(".json").read_text())
         if note["parts"] != entry.parts:
@@ -219,10 +226,10 @@ def read(entry: Entry) -> object | None:
         for ending in (".json", ".pt"):
             _move_aside(entry.file(ending))
         _say(f"{entry.name} {entry.key} is damaged ({error}); moved aside, will be made again")
-        return None
+        return _MISS
     except OSError as error:
         _say(f"{entry.name} {entry.key} miss: it cannot be read now ({error})")
-        return None
+        return _MISS
     # What fails from here on (no memory, say) is no fault of the entry.
     found = torch.load(entry.file(".pt"), map_location="cpu", weights_only=True)
     _say(f"{entry.name} {entry.key} hit")

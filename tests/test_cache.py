@@ -54,6 +54,13 @@ def test_an_entry_is_made_once_and_read_equal(capsys):
     assert said.out == ""
 
 
+def test_nothing_is_kept_as_well():
+    calls = []
+    for _ in range(2):
+        assert cache.cached("thing", {}, lambda: calls.append(1)) is None
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -29,7 +29,8 @@ def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], 
     """Features of a layer (maps) that are not kept are replaced by noise with a channel's moments.
 
     moments: mean and standard deviation per channel, (C,) each, as `milr.peers.schulz.moments`
-    gives them. The noise is the same for every image, and each time.
+    gives them. The noise is the same for every image, and each time. The run raises ValueError for
+    moments of another number of channels, and for a model that gives no tensor.
     """
 
     def run(images: Tensor) -> Callable[[Tensor], Tensor]:
@@ -46,7 +47,7 @@ def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], 
                 return torch.where(_spread(keep, local), local, mean + std * noise)
 
             with taps.frozen(model), taps.replace(model, layer, instead), torch.no_grad():
-                return model(images.to(taps.device_of(model))).cpu()
+                return _told(model(images.to(taps.device_of(model))))
 
         return outputs
 
@@ -56,19 +57,21 @@ def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], 
 def blurred(model: nn.Module, width: float = 1 / 12) -> Run:
     """Pixels that are not kept are taken from a blurred copy of the image.
 
-    width: standard deviation of the Gaussian, in shares of the image's height.
+    width: standard deviation of the Gaussian, in shares of the image's height. The run raises
+    ValueError for a model that gives no tensor.
     """
 
     def run(images: Tensor) -> Callable[[Tensor], Tensor]:
         images = images.to(taps.device_of(model))
         sigma = width * images.shape[-2]
-        side = 2 * int(2 * sigma + 0.5) + 1
+        # The border is mirrored, and the window may not reach beyond what there is to mirror.
+        sides = [2 * min(int(2 * sigma + 0.5), side - 1) + 1 for side in images.shape[:-3:-1]]
         # Once for all masks: beside a pass of a small network it is not cheap.
-        smooth = gaussian_blur(images, [side, side], [sigma, sigma])
+        smooth = gaussian_blur(images, sides, [sigma, sigma])
 
         def outputs(keep: Tensor) -> Tensor:
             with taps.frozen(model), torch.no_grad():
-                return model(torch.where(_spread(keep, images), images, smooth)).cpu()
+                return _told(model(torch.where(_spread(keep, images), images, smooth)))
 
         return outputs
 
@@ -220,6 +223,11 @@ def _measured(run, images, masks, measures, batch_size) -> dict[str, Tensor]:
         for name, measure in measures.items():
             found[name].append(torch.stack([measure[rows](outputs) for outputs in each]))
     return {name: torch.cat(parts, dim=1) for name, parts in found.items()}
+
+
+def _told(outputs: Tensor) -> Tensor:
+    doors.tensor(outputs)
+    return outputs.cpu()
 
 
 def _spread(keep: Tensor, like: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from milr import doors
+
 RESAMPLES = 2000
 
 
@@ -49,8 +51,9 @@ def mean_interval(values, level: float = 0.95) -> Interval:
     """Mean of independent values (n,) with its normal interval, as usual for episodes.
 
     1.96 standard errors to either side for 95 %. Raises ValueError for fewer than two values, or
-    for some that are not finite.
+    for some that are not finite, and for a level that is not between 0 and 1.
     """
+    _check_level(level)
     values = _column(values)
     half = stats.norm.ppf((1 + level) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return _interval(values.mean(), values.mean() - half, values.mean() + half, level)
@@ -59,8 +62,11 @@ def mean_interval(values, level: float = 0.95) -> Interval:
 def of_error(value: float, error: float, count: int, level: float = 0.95) -> Interval:
     """A mean of `count` independent groups with its standard error as an interval.
 
-    By Student's t: of four groups 3.18 errors to either side for 95 %, and not 1.96.
+    By Student's t: of four groups 3.18 errors to either side for 95 %, and not 1.96. Raises
+    ValueError for fewer than two groups, or a level that is not between 0 and 1.
     """
+    _check_level(level)
+    doors.whole(2, count=count)
     half = stats.t.ppf((1 + level) / 2, count - 1) * error
     return _interval(value, value - half, value + half, level)
 
@@ -78,8 +84,9 @@ def bootstrap(
     statistic: takes as many arrays and `axis`, as numpy's do
 
     Values that are not finite (an image without the part) must be left out by the caller: raises
-    ValueError if there are any, or fewer than two values.
+    ValueError if there are any, or fewer than two values, or a level that is not between 0 and 1.
     """
+    _check_level(level)
     columns = [_column(v) for v in (values if isinstance(values, tuple) else (values,))]
     found = stats.bootstrap(
         columns,
@@ -127,8 +134,10 @@ def hierarchical(
 
     Images are drawn once for all seeds of a resample, because they are the same ones. With m
     seeds the spread between seeds comes out too small by about sqrt((m - 1) / m), and one seed
-    adds none. Raises ValueError for other shapes or values that are not finite.
+    adds none. Raises ValueError for other shapes, values that are not finite, or a level that is
+    not between 0 and 1.
     """
+    _check_level(level)
     arrays = values if isinstance(values, tuple) else (values,)
     arrays = [np.asarray(a, dtype=float) for a in arrays]
     if arrays[0].ndim != 3 or any(a.shape != arrays[0].shape for a in arrays):
@@ -155,7 +164,7 @@ def paired(a, b, seed: int = 0, level: float = 0.95) -> Paired:
     """Compare two methods on the same images, a and b (n,): bootstrap of the mean difference.
 
     Raises ValueError if they differ in length, for fewer than two values, or for some that are not
-    finite.
+    finite, and for a level that is not between 0 and 1.
     """
     a, b = _column(a), _column(b)
     if len(a) != len(b):
@@ -188,6 +197,11 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return np.nan
     return stats.spearmanr(a, b).statistic
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95 for 95 %")
 
 
 def _column(values: Sequence[float]) -> np.ndarray:

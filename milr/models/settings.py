@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from milr import doors
 from milr.data import birds, cub
 from milr.data.images import ImageSet
 
@@ -22,6 +23,7 @@ class Training:
     size, per_species: side of the images in pixels; images drawn of each species (birds only)
     backbone, metric, weights: as `PrototypicalNetwork` takes them
     steps:             number of batches, of `ways` classes with `per_class` images each
+                       (2 or more, since images of a class are compared)
     lr, decay, warmup: AdamW's learning rate at its highest, weight decay, steps to get there;
                        then it falls to 0 along a cosine
     clip:              largest norm of the gradient
@@ -29,8 +31,10 @@ class Training:
     smoothing:         label smoothing of the classifier
     augmentation:      "mild" (flips, shifts, light) or "strong" (also scale, rotation, colour)
     validations:       how often the accuracy on validation classes is taken
-    seed:              of the weights' start, the batches and their augmentation
+    seed:              of the weights' start, the batches and their augmentation; 0 or more
     device, precision, processes: as `milr.distributed.make_fabric` takes them
+
+    Raises ValueError for fewer images of a class, or another seed.
     """
 
     data: str = "birds"
@@ -55,6 +59,10 @@ class Training:
     device: str = "auto"
     precision: str = "bf16-mixed"
     processes: int = 1
+
+    def __post_init__(self):
+        doors.whole(2, per_class=self.per_class)
+        doors.whole(0, seed=self.seed)
 
 
 def recipe(data: str, **changes) -> Training:

@@ -171,6 +171,28 @@ def test_blur_takes_the_place_of_pixels():
     assert (seen[:, :, 12:, 6:18] - 0.5).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("shape", [(96, 10), (10, 96), (96, 1)])
+def test_narrow_images_are_blurred_as_far_as_they_go(shape):
+    model = nn.Sequential(nn.Identity(), nn.Flatten()).eval()
+    given = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0))
+    seen = perturbation.blurred(model)(given)(torch.zeros(2, 1, 1, dtype=torch.bool))
+    assert seen.unflatten(1, (3, *shape)).std() < 0.6 * given.std()
+
+
+class Named(Summing):
+    def forward(self, images):
+        return {"sum": super().forward(images)}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda m: perturbation.feature_noise(m, "features", MOMENTS), perturbation.blurred]
+)
+def test_a_model_that_gives_no_tensor_is_refused(make):
+    run = make(Named().eval())
+    with pytest.raises(ValueError, match="the model gives a dict"):
+        perturbation.curves(run, images(), oracle(4), outputs(4), GRID, steps=2)
+
+
 def test_an_image_is_blurred_once_for_all_its_masks(monkeypatch):
     counted = []
     blur = perturbation.gaussian_blur

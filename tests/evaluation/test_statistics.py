@@ -147,6 +147,12 @@ def test_rank_correlation_of_tables_leaves_out_what_is_absent():
         (lambda: st.hierarchical([1.0, 2.0]), "model seeds, explainer seeds, images"),
         (lambda: st.hierarchical(np.full((1, 1, 3), np.nan)), "not finite"),
         (lambda: st.paired([1, 2, 3], [1, 2]), "3 values and 2"),
+        (lambda: st.mean_interval([1.0, 2.0], level=95), "level is 95; give a share between 0 and"),
+        (lambda: st.bootstrap([1.0, 2.0], level=95), "level is 95"),
+        (lambda: st.hierarchical(np.ones((1, 1, 3)), level=1.0), "level is 1.0"),
+        (lambda: st.paired([1, 2], [1, 2], level=0), "level is 0"),
+        (lambda: st.of_error(1.0, 0.1, 4, level=95), "level is 95"),
+        (lambda: st.of_error(1.0, 0.1, 1), "count is 1; give 2 or more"),
         (lambda: st.rank_correlation([1, 2, 3], [1, 2]), "differ"),
     ],
 )

@@ -265,6 +265,8 @@ def test_a_loss_that_is_not_finite_stops_the_training():
     [
         ({"ways": 7}, "7 classes .* there are 6"),
         ({"per_class": 13}, "13 different images"),
+        ({"per_class": 1}, "per_class is 1; give 2 or more"),
+        ({"seed": -1}, "seed is -1; give 0 or more"),
         ({"metric": "taxi"}, "taxi.*cosine, euclidean"),
         ({"augmentation": "wild"}, "wild.*mild, strong"),
         ({"precision": "16"}, "16.*bf16-mixed"),
