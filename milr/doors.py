@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 from milr import taps
+from milr.distributed import devices
 
 
 def layers(model: nn.Module, *names: str) -> None:
@@ -51,6 +52,12 @@ def seed(value: int) -> None:
     whole(0, seed=value)
     if value >= 2**64:
         raise ValueError(f"seed is {value}; give a whole number from 0 to below 2**64")
+
+
+def device(value: object) -> None:
+    """Raises ValueError for a kind of device that this machine lacks."""
+    if str(value).partition(":")[0] not in devices():
+        raise ValueError(f"device is {value!r}; this machine offers {', '.join(devices())}")
 
 
 def share(name: str, value: float) -> None:

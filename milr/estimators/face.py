@@ -8,7 +8,6 @@ import torch
 from numpy import ndarray
 
 from milr import doors
-from milr.distributed import devices
 from milr.estimators import conditionals, critics, direct, door
 from milr.estimators.residual import with_normal
 from milr.estimators.result import KINDS, METHODS, TRAINED, UPPER, Estimate
@@ -222,14 +221,11 @@ def _check_counts(n: int, methods: Sequence[str], folds: int, neighbours: int) -
 def _check_settings(settings: Settings, folds: int, negatives: int | None, neighbours: int) -> None:
     counts = {name: getattr(settings, name) for name in ("steps", "batch", "patience", "checks")}
     doors.whole(1, **counts, folds=folds, neighbours=neighbours)
-    doors.whole(0, seed=settings.seed)
+    doors.seed(settings.seed)
     doors.positive("3e-3 is usual", learning_rate=settings.learning_rate)
     if negatives is not None:
         doors.whole(2, negatives=negatives)  # for a group; None for all that are held out
-    if str(settings.device).partition(":")[0] not in devices():
-        raise ValueError(
-            f"device is {settings.device!r}; this machine offers {', '.join(devices())}"
-        )
+    doors.device(settings.device)
 
 
 def _check_methods(methods: Sequence[str], channels, pairs: int) -> None:

@@ -62,7 +62,7 @@ class Training:
 
     def __post_init__(self):
         doors.whole(2, per_class=self.per_class)
-        doors.whole(0, seed=self.seed)
+        doors.seed(self.seed)
 
 
 def recipe(data: str, **changes) -> Training:
