@@ -201,7 +201,7 @@ def test_chapter_6_trains_a_classifier_of_stl10_where_the_data_set_is(chapter):
         assert 0 <= value <= 1 and 13 * value == pytest.approx(round(13 * value))
     assert share == pytest.approx(clean) and lost == pytest.approx(100 * (clean - through))
     assert found.values["06.stl10.accuracy_low"] <= share <= found.values["06.stl10.accuracy_high"]
-    assert {found.values[key] for key in named(found, "06.said.stl10.")} == {"measured"}
+    assert found.values["06.said.stl10"].count(": measured") == 4
 
 
 def test_chapter_6_shows_three_maps_of_photographs_as_of_birds(chapter):
