@@ -21,7 +21,7 @@ class ImageSet:
     images:     (n, 3, H, W) uint8
     targets:    (n,) int64, index into `classes`
     classes:    names
-    digest:     identifies the content, for cache keys
+    digest:     identifies the images, for cache keys; see `key`
     labels:     (n, H, W) uint8, part of each pixel as an index into `part_names` (drawn birds)
     boxes:      (n, 4) float: x, y, width, height in pixels of these images (CUB)
     parts:      (n, P, 3) float: x, y, visible (0 or 1) in pixels of these images (CUB)
@@ -50,6 +50,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def key(self) -> str:
+        """Digest of images, targets and class names, for what is learned from them."""
+        return content_digest(self.digest, self.targets, *self.classes)
 
     def subset(self, indices) -> "ImageSet":
         """The images at `indices` ((m,) integers, none too, or (n,) Booleans), with the classes.

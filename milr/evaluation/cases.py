@@ -12,7 +12,9 @@ import milr
 from milr import MILR, taps
 from milr.cache import cached
 from milr.data.images import ImageSet, content_digest, normalise
+from milr.evaluation import questions
 from milr.evaluation.questions import Questions
+from milr.models import prototypical
 from milr.models.prototypical import PrototypicalNetwork, embed
 from milr.peers import own, registry, schulz
 from milr.peers.peer import Peer
@@ -34,6 +36,9 @@ SOURCES = (
     Path(schulz.__file__).with_name("__init__.py"),
     *(_METHOD / f"{name}.py" for name in ("explainer", "refining", "readings", "inserted")),
     *(_METHOD / f"{name}.py" for name in ("infonce", "bottleneck", "taps", "maps")),
+    # Of what is asked, and how the network answers.
+    Path(questions.__file__),
+    Path(prototypical.__file__),
 )
 
 
@@ -155,7 +160,8 @@ def maps_of(one: Case, named: Mapping[str, Sequence[Peer]]) -> dict[str, list[Te
     """
     images, target = one.images, one.target
     device = taps.device_of(one.network).type
-    asked = content_digest(images, *target.context, *_numbers(one.network.state_dict()))
+    numbers = _numbers(one.network.state_dict())
+    asked = content_digest(images, target.name, *target.context, str(one.network), *numbers)
     inserted = [content_digest(*_numbers(e.state()["inserted"])) for e in one.explainers]
 
     def made(name: str, index: int, peer: Peer) -> Tensor:

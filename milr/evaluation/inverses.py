@@ -68,7 +68,7 @@ def fit_once(
         config,
         make,
         sources=(mip_in,),
-        data=content_digest(images, *start, *numbers),
+        data=content_digest(images, str(model), str(network), *start, *numbers),
     )
     network.load_state_dict(found["network"])
     network.requires_grad_(False)
@@ -112,8 +112,10 @@ def maps_once(
 ) -> dict[str, Tensor]:
     """Maps (n, H, W) of each method, from the cache. settings: all else that a map depends on."""
     device = taps.device_of(model).type
-    asked = content_digest(images, *target.context, *model.state_dict().values())
-    fitted = content_digest(asked, *network.state_dict().values())
+    asked = content_digest(
+        images, target.name, *target.context, str(model), *model.state_dict().values()
+    )
+    fitted = content_digest(asked, str(network), *network.state_dict().values())
 
     def made(name: str, peer: Peer) -> Tensor:
         own = name in OWN

@@ -100,7 +100,7 @@ def explain(
     config = asdict(settings) | {"device": fabric.device.type}
     config["training"] |= {"device": fabric.device.type, "processes": None}
     # With the weights: the same settings may have trained another network by other code.
-    learned = content_digest(sets["train"].digest, *network.state_dict().values())
+    learned = content_digest(sets["train"].key, *network.state_dict().values())
     place = {"config": config, "sources": SOURCES, "data": learned}
     state = once(
         fabric,

@@ -50,7 +50,7 @@ def explain(network: nn.Module, settings: Explaining, images: ImageSet, decision
         config,
         lambda: _fit(explainer, network, settings, images, decision, fabric).state(),
         sources=SOURCES,
-        data=content_digest(images.digest, *network.state_dict().values()),
+        data=content_digest(images.key, *network.state_dict().values()),
     )
     return explainer.load_state(state)
 

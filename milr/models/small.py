@@ -81,7 +81,7 @@ def learn(
     _check_starts(network)
     settings = {"steps": steps, "batch": batch, "rate": learning_rate, "varied": varied}
     config = settings | {"network": str(network), "seed": seed, "device": device}
-    data = content_digest(images.digest, prepare(images.images[:FIRST]))
+    data = content_digest(images.key, prepare(images.images[:FIRST]))
 
     def make() -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]):

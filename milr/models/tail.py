@@ -80,7 +80,7 @@ def train(
     fabric = distributed.make_fabric(settings.device, settings.processes, settings.precision)
     config = asdict(settings) | {"device": fabric.device.type, "share": share}
     del config["processes"]
-    data = content_digest(images.digest, looks)
+    data = content_digest(images.key, looks)
     place = {"config": config, "sources": SOURCES, "data": data}
     made = loop.once(fabric, "tail", place, lambda: _fit(fabric, settings, images, looks, share))
     with torch.random.fork_rng():

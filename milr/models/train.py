@@ -63,7 +63,7 @@ def train(
     place = {
         "config": _what_counts(settings, fabric),
         "sources": SOURCES,
-        "data": f"{sets['train'].digest} {sets['validation'].digest}",
+        "data": f"{sets['train'].key} {sets['validation'].key}",
     }
     made = once(fabric, "network", place, lambda: _fit(fabric, settings, sets, place))
     with torch.random.fork_rng():

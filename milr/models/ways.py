@@ -97,7 +97,7 @@ def train(settings: Training, way: str, images: ImageSet, keep: Sequence[int] = 
     fabric = distributed.make_fabric(settings.device, settings.processes, settings.precision)
     config = asdict(settings) | {"device": fabric.device.type, "way": way, "keep": list(keep)}
     del config["processes"]
-    place = {"config": config, "sources": SOURCES, "data": images.digest}
+    place = {"config": config, "sources": SOURCES, "data": images.key}
     made = loop.once(fabric, "learned", place, lambda: _fit(fabric, settings, way, images, keep))
 
     def network_of(state: dict[str, Tensor]) -> nn.Module:

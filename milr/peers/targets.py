@@ -27,6 +27,12 @@ class Target:
         doors.tensor(outputs)
         return self.score(outputs, *self.to(outputs.device).context)
 
+    @property
+    def name(self) -> str:
+        """Which scalar it is, for cache keys: where its function is defined, and its name."""
+        score = self.score if hasattr(self.score, "__qualname__") else type(self.score)
+        return f"{score.__module__}.{score.__qualname__}"
+
     def __len__(self) -> int:
         return len(self.context[0])
 

@@ -102,6 +102,24 @@ def test_maps_are_made_once_and_again_for_another_network(one):
     assert asked == [4, 4]
 
 
+def test_maps_are_made_again_for_another_question_of_the_same_images(one, monkeypatch):
+    asked = []
+
+    def method(model, images, target):
+        asked.append(target.name)
+        return images.mean(1)
+
+    def other(embeddings, *_):
+        return embeddings.sum(1)
+
+    peer = {"of a question": [Peer("of a question", "input", "nothing", method)]}
+    cases.maps_of(one, peer)
+    target = dataclasses.replace(one.target, score=other)
+    monkeypatch.setattr(cases.Case, "target", target)
+    cases.maps_of(one, peer)
+    assert len(asked) == 2 and asked[1].endswith("other")
+
+
 def test_what_was_fitted_makes_other_maps(one):
     def peer(value):
         def method(*_):

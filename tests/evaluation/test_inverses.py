@@ -1,5 +1,7 @@
 """Inverse networks from the cache, and the methods they stand beside."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,8 @@ from milr.evaluation import inverses
 from milr.evaluation.inverses import Looked
 from milr.models.small import little_vgg
 from milr.peers.mip_in import InverseNetwork
-from milr.peers.targets import class_logit
+from milr.peers.peer import Peer
+from milr.peers.targets import class_log_probability, class_logit
 
 
 def draw(*shape, seed=0):
@@ -26,6 +29,28 @@ def looked():
     torch.manual_seed(0)
     model = little_vgg((3, 16, 16), 4, ((4,), (6,))).eval()
     return Looked("little", model, "3", "6")
+
+
+def test_maps_of_another_number_or_another_network_are_made_anew(kept, looked):
+    images, asked = draw(2, 3, 16, 16), []
+
+    def method(model, x, target):
+        asked.append(model)
+        return x.mean(1)
+
+    peers = {"grey": Peer("grey", "input", "nothing", method)}
+    network = InverseNetwork(looked.model, images[:1], "3")
+    tanh = deepcopy(looked.model)
+    tanh[1] = nn.Tanh()
+    classes = torch.tensor([0, 1])
+    for model, target in (
+        (looked.model, class_logit(classes)),
+        (looked.model, class_logit(classes)),
+        (looked.model, class_log_probability(classes)),
+        (tanh, class_logit(classes)),
+    ):
+        inverses.maps_once(model, peers, network, images, target, {})
+    assert len(asked) == 3
 
 
 def test_a_second_fit_is_the_first_one_read_back(kept, looked):

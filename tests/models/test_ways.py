@@ -54,6 +54,14 @@ def test_cross_entropy_is_that_of_the_logits():
     assert accuracy == (logits.argmax(1) == targets).float().mean()
 
 
+def test_what_was_learned_from_other_labels_is_another_network(colours):
+    shuffled = replace(colours, targets=colours.targets.flip(0))
+    assert shuffled.digest == colours.digest
+    each = (ways.train(TINY, "supervised", images).network for images in (colours, shuffled))
+    once, again = (network.state_dict()["fc.weight"] for network in each)
+    assert not torch.equal(once, again)
+
+
 def test_the_last_images_of_each_class_are_held_out(colours):
     learn, test = held_out(colours, 2)
     assert sorted(learn.tolist() + test.tolist()) == list(range(48))
