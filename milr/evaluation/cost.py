@@ -14,8 +14,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-COUNTS = (100, 10_000)
-
 
 @dataclass(frozen=True)
 class Cost:

@@ -173,16 +173,6 @@ def box_masks(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return rows[:, :, None] * columns[:, None, :]
 
 
-def box_energy(maps: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> Ratio:
-    """Share of a map's positive values in the bounding box (B, 4), in pixels of images of `size`.
-
-    maps: (B, H, W). Negative values count as 0. The energy-based pointing game of Wang et al.,
-    Score-CAM, 2020. To be compared with `area_share(box_masks(boxes, size))`. Raises ValueError if
-    maps and boxes differ in number.
-    """
-    return positive_share(maps, box_masks(boxes, size))
-
-
 def part_discs(parts: torch.Tensor, size: tuple[int, int], radius: float = 0.06) -> torch.Tensor:
     """(B, P, h, w) Boolean discs around part locations, for use as masks.
 
@@ -213,20 +203,6 @@ def distance_to_parts(
         for w, places in zip(weights, parts, strict=True)
     ]
     return (torch.stack(mean) / size[0]).masked_fill(parts[..., 2].cpu() <= 0, torch.nan)
-
-
-def peak_distance(maps: torch.Tensor, parts: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(B,) distance of a map's largest value from the nearest visible part, in image heights.
-
-    Arguments as for `distance_to_parts`; signs stay as they are; NaN if no part is visible.
-    """
-    checks.maps(maps)
-    checks.one_each(maps=len(maps), parts=len(parts))
-    peak = resize(maps, size).flatten(1).argmax(dim=1)
-    peak = torch.stack([peak % size[1], peak // size[1]], dim=1) + 0.5
-    far = torch.linalg.vector_norm(parts[..., :2].cpu().double() - peak[:, None], dim=-1)
-    nearest = far.masked_fill(parts[..., 2].cpu() <= 0, torch.inf).amin(dim=1) / size[0]
-    return nearest.masked_fill(nearest.isinf(), torch.nan)
 
 
 def aligned(maps: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

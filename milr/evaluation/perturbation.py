@@ -129,11 +129,6 @@ class Curves:
         """(B,) area under the curve of taking the most relevant away first: low is good."""
         return torch.trapezoid(self.least, self.shares, dim=0)
 
-    @property
-    def degradation(self) -> Tensor:
-        """(B,) insertion minus deletion: 0 on average for random maps. Schulz et al., 2020."""
-        return self.insertion - self.deletion
-
 
 def curves(
     run: Run,

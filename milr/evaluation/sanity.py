@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
 from milr import taps
@@ -61,22 +60,6 @@ def rank_similarity(maps: Tensor, others: Tensor) -> Tensor:
     _check_alike(maps, others)
     found = rank_correlation(maps.flatten(1).numpy(), others.flatten(1).numpy())
     return torch.from_numpy(np.nan_to_num(found))
-
-
-def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
-    """Mean structural similarity of each two maps (B, H, W), (B,), 1 for equal ones.
-
-    Wang et al., Image Quality Assessment, 2004: Gaussian window of 1.5 pixels, constants 0.01 and
-    0.03, each map first brought to the range from 0 to 1, so that scale and offset do not matter.
-    """
-    _check_alike(maps, others)
-    a, b = (_unit_range(one.double().numpy()) for one in (maps, others))
-    mean_a, mean_b = _window(a), _window(b)
-    variance_a, variance_b = _window(a * a) - mean_a**2, _window(b * b) - mean_b**2
-    covariance = _window(a * b) - mean_a * mean_b
-    light = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
-    structure = (2 * covariance + 0.03**2) / (variance_a + variance_b + 0.03**2)
-    return torch.from_numpy((light * structure).mean((1, 2)))
 
 
 def edge_similarity(maps: Tensor, images: Tensor) -> Tensor:
@@ -131,12 +114,3 @@ def _check_alike(maps: Tensor, others: Tensor) -> None:
         raise ValueError(
             f"maps of shapes {tuple(maps.shape)} and {tuple(others.shape)}; give both of one shape"
         )
-
-
-def _unit_range(maps: np.ndarray) -> np.ndarray:
-    low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-    return (maps - low) / np.where(high > low, high - low, 1.0)
-
-
-def _window(maps: np.ndarray) -> np.ndarray:
-    return ndimage.gaussian_filter(maps, 1.5, truncate=3.5, axes=(1, 2))

@@ -26,13 +26,11 @@ MEASURES = {
     "part_means": lambda m: localisation.part_means(m, LABELS, ["a", "b"]),
     "strongest_part": lambda m: localisation.strongest_part(m, LABELS, ["a", "b"]),
     "distance_to_parts": lambda m: localisation.distance_to_parts(m, torch.ones(3, 1, 3), (8, 8)),
-    "peak_distance": lambda m: localisation.peak_distance(m, torch.ones(3, 1, 3), (8, 8)),
     "rank_accuracy": lambda m: heat.rank_accuracy(m, MASKS),
     "effective_heat_ratio": lambda m: heat.effective_heat_ratio(m, MASKS),
     "box_accuracy": lambda m: boxes.box_accuracy(m, BOXES, (8, 8)),
     "box_overlap": lambda m: boxes.box_overlap(m, BOXES, (8, 8)),
     "rank_similarity": lambda m: sanity.rank_similarity(maps(), m),
-    "structural_similarity": lambda m: sanity.structural_similarity(maps(), m),
     "pairwise_correlation": lambda m: agreement.pairwise_correlation([maps(), m]),
 }
 

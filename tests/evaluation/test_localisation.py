@@ -133,16 +133,6 @@ def test_box_masks_cover_as_much_as_the_boxes():
     assert masks[1, 0, :3].tolist() == pytest.approx([0.5 * 0.75, 0.5 * 0.75, 0])
 
 
-def test_box_energy_is_the_share_in_the_box_at_the_maps_own_resolution():
-    boxes = torch.tensor([[0.0, 0.0, 4.0, 8.0]])
-    maps = torch.tensor([[[3.0, 1.0], [3.0, -1.0]]])
-    coarse = loc.box_energy(maps, boxes / 4, (2, 2)).value
-    assert coarse == pytest.approx(6 / 7)
-    # The same, over 8 x 8 pixels, between whose halves the map is interpolated.
-    assert 0.7 < loc.box_energy(maps, boxes, (8, 8)).value < 6 / 7
-    assert loc.box_energy(torch.ones(1, 2, 2), boxes, (8, 8)).value == pytest.approx(0.5)
-
-
 def test_discs_lie_around_visible_parts_only():
     parts = torch.tensor([[[5.0, 10.0, 1.0], [15.0, 15.0, 0.0]]])
     discs = loc.part_discs(parts, (20, 20), radius=0.15)
@@ -162,9 +152,6 @@ def test_distances_are_those_of_the_maps_values_from_the_parts():
     corner = loc.distance_to_parts(-maps, parts, (10, 20))[0, 0]
     assert corner == pytest.approx(math.hypot(16, 7) / 10)
     assert loc.distance_to_parts(0 * maps, parts, (10, 20)).isnan().all()
-    assert loc.peak_distance(maps, parts, (10, 20)).tolist() == [0]
-    assert loc.peak_distance(maps, parts[:, 1:], (10, 20)).tolist() == pytest.approx([0.5])
-    assert loc.peak_distance(maps, parts[:, 2:], (10, 20)).isnan().all()
 
 
 def test_as_many_masks_as_maps_are_needed(masks):
