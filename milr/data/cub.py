@@ -152,11 +152,13 @@ def _load(
         data=_content(folder, notes, rows),
     )
     species = [int(s) for s in np.unique(notes.species[rows])]
+    targets = torch.from_numpy(np.searchsorted(species, notes.species[rows]))
+    classes = tuple(notes.classes[s] for s in species)
     return ImageSet(
         images=kept["images"],
-        targets=torch.from_numpy(np.searchsorted(species, notes.species[rows])),
-        classes=tuple(notes.classes[s] for s in species),
-        digest=kept["digest"],
+        targets=targets,
+        classes=classes,
+        digest=content_digest(kept["digest"], targets, *classes),
         boxes=kept["boxes"],
         parts=kept["parts"],
         part_names=notes.part_names,

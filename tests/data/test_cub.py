@@ -139,6 +139,19 @@ def test_a_photograph_that_changes_is_decoded_again(root):
     assert first.digest != again.digest
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("image_class_labels.txt", "7 3", "7 1"), ("classes.txt", "001.Black_Ani", "001.Black_Anis")],
+)
+def test_another_species_or_name_of_one_is_another_digest(root, name, old, new):
+    """The photographs stay as they are; what is learned from them does not."""
+    first = cub.load("train", 16, root)
+    path = root / "CUB_200_2011" / name
+    path.write_text(path.read_text().replace(old, new))
+    again = cub.load("train", 16, root)
+    assert torch.equal(first.images, again.images) and first.digest != again.digest
+
+
 @pytest.mark.parametrize("name", cub_tables.TABLES)
 def test_a_missing_table_is_named_with_what_to_do(root, name):
     (root / "CUB_200_2011" / name).unlink()
