@@ -7,7 +7,9 @@ written after it. Without a manifest that agrees with everything there is no pag
 import functools
 import hashlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from milr.companion.profiles import Run, resolve
@@ -48,8 +50,8 @@ def data_digest(notebook: Path, run: Run) -> str:
     folders below the data root.
     """
     named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("data", [])
-    patterns = ["[cC][uU][bB]*"] if run.data == "cub" else []
-    return _files_digest(data_root(), (*patterns, *named))
+    photographs = ["CUB_200_2011"] if run.data == "cub" else []
+    return _files_digest(data_root(), (*photographs, *named))
 
 
 def fetched_digest(notebook: Path) -> str:
@@ -151,15 +153,28 @@ def _source_digest(notebook: Path) -> str:
 
 
 @functools.cache
-def _files_digest(root: Path, patterns: tuple[str, ...]) -> str:
+def _files_digest(root: Path, names: tuple[str, ...]) -> str:
     """Digest of names and sizes: reading all photographs would take longer than it is worth.
 
     What a download has not finished does not count. Empty if there is no file.
     """
     lines = [
         f"{path.relative_to(root)} {path.stat().st_size}\n"
-        for folder in sorted({folder for pattern in patterns for folder in root.glob(pattern)})
-        for path in sorted(folder.rglob("*"))
+        for folder in sorted({root / name for name in names})
+        for path in sorted(_files_below(folder))
         if path.is_file() and path.suffix not in UNFINISHED
     ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:32] if lines else ""
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and those below it, which may be links to elsewhere; no hidden ones."""
+    seen = set()
+    for here, below, found in os.walk(folder, followlinks=True):
+        place = os.path.realpath(here)
+        if place in seen:  # a link that leads back, or there again
+            below.clear()
+            continue
+        seen.add(place)
+        below[:] = sorted(name for name in below if name[0] != ".")
+        yield from (Path(here, name) for name in found if name[0] != ".")

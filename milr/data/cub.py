@@ -70,8 +70,8 @@ def load(split: str, size: int = 84, root: Path | None = None, *, margin: float 
 
     Decoded once, then kept in the cache. Photographs that are absent are left out (`describe`
     counts them). Raises FileNotFoundError or ValueError, naming the file, if a table is missing
-    or damaged or a photograph cannot be decoded, and ValueError for another split, one of which no
-    photograph is there, a size under 1 or a margin under 0.
+    or damaged, a photograph cannot be decoded or its box lies outside of it, and ValueError for
+    another split, one of which no photograph is there, a size under 1 or a margin under 0.
     """
     if margin < 0:
         raise ValueError(f"margin is {margin}; give 0 (the box itself) or more")
@@ -152,11 +152,13 @@ def _load(
         data=_content(folder, notes, rows),
     )
     species = [int(s) for s in np.unique(notes.species[rows])]
+    targets = torch.from_numpy(np.searchsorted(species, notes.species[rows]))
+    classes = tuple(notes.classes[s] for s in species)
     return ImageSet(
         images=kept["images"],
-        targets=torch.from_numpy(np.searchsorted(species, notes.species[rows])),
-        classes=tuple(notes.classes[s] for s in species),
-        digest=kept["digest"],
+        targets=targets,
+        classes=classes,
+        digest=content_digest(kept["digest"], targets, *classes),
         boxes=kept["boxes"],
         parts=kept["parts"],
         part_names=notes.part_names,
@@ -180,8 +182,14 @@ def _decode(
 ) -> dict:
     def one(row: int):
         photo = _open(folder / "images" / notes.names[row])
-        square = window(photo.size, notes.boxes[row])
         box = _clipped(notes.boxes[row], photo.size)
+        if not (box[2:] > 0).all():
+            raise ValueError(
+                f"{folder / 'bounding_boxes.txt'} has the bird of {notes.names[row]} at "
+                f"{notes.boxes[row].tolist()}, outside of that photograph of {photo.width} x "
+                f"{photo.height} pixels; one of the two files is damaged: fetch them again. {HINT}"
+            )
+        square = window(photo.size, notes.boxes[row])
         image = torch.from_numpy(np.array(_cut(photo, square, size))).permute(2, 0, 1)
         return image, _move_box(box, square, size), _move_parts(notes.parts[row], square, size)
 

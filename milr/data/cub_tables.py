@@ -17,6 +17,13 @@ TABLES = (
     "parts/parts.txt",
     "parts/part_locs.txt",
 )
+_FINITE = (np.isfinite, "finite numbers are due")
+# What the numbers of a row must be beside finite, and how an error says it.
+RULES = {
+    "image_class_labels.txt": (lambda species: species % 1 == 0, "a whole number is due"),
+    "train_test_split.txt": (lambda official: np.isin(official, (0, 1)), "0 or 1 is due"),
+    "bounding_boxes.txt": (lambda box: box[:, 2:] > 0, "a width and a height above 0 are due"),
+}
 HINT = (
     f"Get the data set with `make data-cub`, or let MILR_DATA name the folder that holds {FOLDER}."
 )
@@ -53,8 +60,8 @@ def folder_of(root: Path | None) -> Path:
 def read(root: Path | None = None) -> Annotations:
     """The annotations below `root` (the data root if None).
 
-    Raises FileNotFoundError or ValueError, naming the file, if a table is missing, damaged, or
-    does not fit the others.
+    Raises FileNotFoundError or ValueError, naming the file, if a table is missing, damaged (it
+    says what cannot be, such as a box without an area), or does not fit the others.
     """
     folder = folder_of(root)
     ids, names = _words(folder, "images.txt")
@@ -98,9 +105,10 @@ def _words(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbers(folder: Path, name: str, columns: int, ids: np.ndarray) -> np.ndarray:
-    """(len(ids), columns) of a table whose first column must be `ids`."""
+    """(len(ids), columns) of a table whose first column must be `ids`; its `RULES` hold."""
+    lines = _text(folder, name).splitlines()
     try:
-        table = np.loadtxt(_text(folder, name).splitlines(), ndmin=2)
+        table = np.loadtxt(lines, ndmin=2)
     except ValueError as error:
         raise ValueError(f"{folder / name} is damaged: {error}. {HINT}") from error
     if table.shape[1] != columns + 1 or not np.array_equal(table[:, 0], ids):
@@ -109,13 +117,26 @@ def _numbers(folder: Path, name: str, columns: int, ids: np.ndarray) -> np.ndarr
             f"{len(ids)} rows of {columns + 1} are due, or does not number its images as "
             f"images.txt does; the file is damaged or of another data set. {HINT}"
         )
-    return table[:, 1:]
+    table = table[:, 1:]
+    for holds, due in (_FINITE, RULES.get(name, _FINITE)):
+        wrong = ~holds(table).all(axis=1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            found = " ".join(f"{value:.12g}" for value in table[row])
+            raise ValueError(
+                f"row {row + 1} of {folder / name} says {found} where {due}; the file is damaged. "
+                f"{HINT}"
+            )
+    return table
 
 
 def _text(folder: Path, name: str) -> str:
     if not (folder / name).is_file():
         raise FileNotFoundError(f"{folder / name} is missing. {HINT}")
-    return (folder / name).read_text()
+    try:
+        return (folder / name).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder / name} is damaged: {error}. {HINT}") from error
 
 
 def _photograph_folders(folder: Path) -> list[Path]:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from requests.exceptions import ChunkedEncodingError
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError
 
 from milr.data.sources import Source, read
 from milr.data.unpack import UnpackError, unpack
@@ -73,10 +73,11 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
     digest:  "md5:..." or "sha256:...", hexadecimal
     attempts: how many may fail in turn; one that came further than all before begins the count anew
 
-    What arrives is kept in `target`.part, and a later call goes on from there. Raises
-    DownloadError if the server can't be reached, refuses, breaks off again and again, or sends
-    something of another digest (which is then set aside as `target`.wrong), and if the disk refuses
-    what arrives. Two that fetch the same file take turns.
+    What arrives is kept in `target`.part, and a later call goes on from there. So does this one
+    from something of another digest whose length the server didn't tell: it may have broken off.
+    Raises DownloadError if the server can't be reached, refuses, breaks off again and again, or
+    sends something of another digest (which is then set aside as `target`.wrong), and if the disk
+    refuses what arrives. Two that fetch the same file take turns.
     """
     # Before the lock: what is there already may lie where nobody may write.
     if _is_whole(target, digest):
@@ -92,11 +93,14 @@ def _fetch(address: str, target: Path, digest: str, attempts: int) -> Path:
         _set_aside(target, target, address, digest)
     part = _beside(target, ".part")
     failures, best = 0, _size(part)
-    while True:
+    # Looked at before the server is asked: not each one tells that there is no more to come.
+    done = _is_whole(part, digest)
+    while not done:
         try:
-            _receive(address, part)
-            break
-        except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
+            done = _receive(address, part) or _is_whole(part, digest) or _size(part) <= best
+            if not done:
+                raise requests.ConnectionError("it ends, and has not told its length")
+        except (requests.ConnectionError, requests.Timeout) as error:
             # A server without ranges begins anew each time, and may never come further.
             failures = 1 if _size(part) > best else failures + 1
             best = max(best, _size(part))
@@ -139,8 +143,11 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
-def _receive(address: str, part: Path) -> None:
-    """Append to `part` what it lacks, or write it anew if the server will not go on from there."""
+def _receive(address: str, part: Path) -> bool:
+    """Append to `part` what it lacks, or write it anew if the server will not go on from there.
+
+    False if the server may have more of the file: it didn't tell the length of what it sent.
+    """
     had = _size(part)
     headers = {"Accept-Encoding": "identity"}
     if had:
@@ -152,7 +159,7 @@ def _receive(address: str, part: Path) -> None:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             # `part` is whole already, which its digest tells, or longer than the file.
             if answer.headers.get("Content-Range") == f"bytes */{had}":
-                return
+                return True
             part.unlink()
             raise requests.ConnectionError("what was kept is longer than the file")
         if answer.status_code in BUSY:
@@ -163,10 +170,15 @@ def _receive(address: str, part: Path) -> None:
                 f"the file by other means, put it in {part.parent} as {part.stem}, and run this "
                 "again"
             )
-        _write(answer, part, had if answer.status_code == requests.codes.partial_content else 0)
+        if answer.status_code != requests.codes.partial_content:
+            return _write(answer, part, 0)
+        if not answer.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
+            part.unlink(missing_ok=True)
+            raise requests.ConnectionError("it sends another range than was asked for")
+        return _write(answer, part, had)
 
 
-def _write(answer: requests.Response, part: Path, start: int) -> None:
+def _write(answer: requests.Response, part: Path, start: int) -> bool:
     length = answer.headers.get("Content-Length")
     if length is not None:
         check_space(part.parent, int(length))
@@ -182,9 +194,14 @@ def _write(answer: requests.Response, part: Path, start: int) -> None:
         part.open("ab" if start else "wb") as file,
         tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True) as progress,
     ):
-        for chunk in answer.iter_content(CHUNK):
-            file.write(chunk)
-            progress.update(len(chunk))
+        try:
+            # Raw: an archive that the server calls an encoding, too, stays the archive that it is.
+            for chunk in answer.raw.stream(CHUNK, decode_content=False):
+                file.write(chunk)
+                progress.update(len(chunk))
+        except HTTPError as error:
+            raise requests.ConnectionError(error) from error
+    return length is not None or "Transfer-Encoding" in answer.headers
 
 
 def _set_aside(file: Path, target: Path, address: str, digest: str) -> None:

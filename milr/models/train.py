@@ -40,6 +40,8 @@ SOURCES = (
 CHECKPOINT_SECONDS = 30.0
 # The episodes of a validation.
 VALIDATED = {"ways": 5, "shots": 1, "queries": 10}
+# Ways, shots and queries of what the command line reports.
+REPORTED = ((5, 1, 15), (5, 5, 15), (20, 1, 15))
 
 
 def train(
@@ -262,18 +264,29 @@ def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train as the command line says, and print the accuracy on novel classes."""
+    """Train as the command line says, and print the accuracy on novel classes.
+
+    Raises ValueError, before it trains, if they have too few images.
+    """
     settings = parse(arguments)
+    novel = load_sets(settings, ("novel",))["novel"]
+    reported = [episode for episode in REPORTED if episode[0] <= len(novel.classes)]
+    try:
+        for episode in reported:
+            sample(novel.targets, *episode)
+    except ValueError as error:
+        raise ValueError(
+            f"novel classes cannot be reported on: {error}. Of drawn birds, give --per-species 20 "
+            f"or more (now {settings.per_species}); of photographs, more of them"
+        ) from error
     network, history = train(settings)
     if not distributed.is_first():
         return
-    novel = load_sets(settings, ("novel",))["novel"]
     print(f"{len(history['loss'])} steps in {history['seconds'][-1]:.0f} s, novel classes:")
-    for ways, shots in ((5, 1), (5, 5), (20, 1)):
-        if ways <= len(novel.classes):
-            found = evaluate(network, novel, ways, shots)
-            error = 1.96 * float(found.std()) / len(found) ** 0.5
-            print(f"{ways}-way {shots}-shot: {100 * found.mean():.1f} +- {100 * error:.1f} %")
+    for ways, shots, queries in reported:
+        found = evaluate(network, novel, ways, shots, queries)
+        error = 1.96 * float(found.std()) / len(found) ** 0.5
+        print(f"{ways}-way {shots}-shot: {100 * found.mean():.1f} +- {100 * error:.1f} %")
 
 
 def parse(arguments: list[str] | None) -> Training:

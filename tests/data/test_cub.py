@@ -139,6 +139,19 @@ def test_a_photograph_that_changes_is_decoded_again(root):
     assert first.digest != again.digest
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("image_class_labels.txt", "7 3", "7 1"), ("classes.txt", "001.Black_Ani", "001.Black_Anis")],
+)
+def test_another_species_or_name_of_one_is_another_digest(root, name, old, new):
+    """The photographs stay as they are; what is learned from them does not."""
+    first = cub.load("train", 16, root)
+    path = root / "CUB_200_2011" / name
+    path.write_text(path.read_text().replace(old, new))
+    again = cub.load("train", 16, root)
+    assert torch.equal(first.images, again.images) and first.digest != again.digest
+
+
 @pytest.mark.parametrize("name", cub_tables.TABLES)
 def test_a_missing_table_is_named_with_what_to_do(root, name):
     (root / "CUB_200_2011" / name).unlink()
@@ -161,6 +174,43 @@ def test_a_table_with_a_broken_row_is_named(root, name):
     path.write_text("1\n" + path.read_text())
     with pytest.raises(ValueError, match=f"{name}.* damaged"):
         cub.load("train", root=root)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "said"),
+    [
+        ("bounding_boxes.txt", "2 60 30 0 0", "60 30 0 0 where a width and a height above 0"),
+        ("bounding_boxes.txt", "2 60 30 50 -40", "a width and a height above 0 are due"),
+        ("bounding_boxes.txt", "2 nan 30 50 40", "nan 30 50 40 where finite numbers are due"),
+        ("bounding_boxes.txt", "2 60 30 inf 40", "finite numbers are due"),
+        ("image_class_labels.txt", "2 1.7", "1.7 where a whole number is due"),
+        ("image_class_labels.txt", "2 nan", "finite numbers are due"),
+        ("train_test_split.txt", "2 91", "91 where 0 or 1 is due"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named(root, name, row, said):
+    path = root / "CUB_200_2011" / name
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], row, *lines[2:]]))
+    with pytest.raises(ValueError, match=f"row 2 of .*{name} says .*{said}.*make data-cub"):
+        cub.load("train", root=root)
+
+
+@pytest.mark.parametrize("name", cub_tables.TABLES)
+def test_a_table_of_other_letters_is_named(root, name):
+    path = root / "CUB_200_2011" / name
+    path.write_bytes(path.read_bytes() + "1 Dürer".encode("latin-1"))
+    with pytest.raises(ValueError, match=f"^[^ ]*{name} is damaged: 'utf-8' codec.*make data-cub"):
+        cub.load("train", root=root)
+
+
+@pytest.mark.parametrize("load", [cub.load, cub.load_whole])
+def test_a_box_outside_of_its_photograph_is_named(root, load):
+    path = root / "CUB_200_2011" / "bounding_boxes.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(["1 600 300 50 40", *lines[1:]]))
+    with pytest.raises(ValueError, match=r"Ani/0\.jpg at \[600.*outside of .* 200 x 120 pixels"):
+        load("train", root=root)
 
 
 def test_no_data_at_all_is_said_with_what_to_do(tmp_path):

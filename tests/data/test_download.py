@@ -26,6 +26,9 @@ class Behaviour:
     version: str = '"first"'
     break_after: list[int] = field(default_factory=list)  # bytes, one for each of the first calls
     knows_ranges: bool = True
+    tells_length: bool = True
+    encoding: str = ""
+    off_by: int = 0  # bytes between the start that was asked for and that of what is sent
     requests: list[dict] = field(default_factory=list)
     sent: int = 0
 
@@ -44,18 +47,23 @@ def server():
             start = self.start()
             if start > len(behaviour.content) or (start and start == len(behaviour.content)):
                 self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(behaviour.content)}")
+                if behaviour.tells_length:
+                    self.send_header("Content-Range", f"bytes */{len(behaviour.content)}")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            body = behaviour.content[start:]
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(body)))
+            begin = start + behaviour.off_by if start else 0
+            body = behaviour.content[begin:]
+            if behaviour.tells_length:
+                self.send_header("Content-Length", str(len(body)))
+            if behaviour.encoding:
+                self.send_header("Content-Encoding", behaviour.encoding)
             if behaviour.version:
                 self.send_header("ETag", behaviour.version)
             if start:
                 last = len(behaviour.content) - 1
-                self.send_header("Content-Range", f"bytes {start}-{last}/{last + 1}")
+                self.send_header("Content-Range", f"bytes {begin}-{last}/{last + 1}")
             self.end_headers()
             stop = behaviour.break_after.pop(0) if behaviour.break_after else len(body)
             behaviour.sent += len(body[:stop])  # before the client can have it all
@@ -152,6 +160,67 @@ def test_a_part_that_was_whole_already_is_kept(server, tmp_path):
     download.fetch(address, tmp_path / "file", DIGEST)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert behaviour.sent == 0
+
+
+def test_a_part_that_is_whole_is_not_asked_for_again(server, tmp_path):
+    """Some servers say of such a range that there is none, and not how long the file is."""
+    address, behaviour = server
+    behaviour.tells_length = False
+    (tmp_path / "file.part").write_bytes(CONTENT)
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert behaviour.requests == [] and names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("encoding", ["x-gzip", "gzip"])
+def test_an_archive_that_the_server_calls_an_encoding_arrives_as_it_is(server, tmp_path, encoding):
+    address, behaviour = server
+    behaviour.content, behaviour.encoding = packed(("Birds/images.txt", b"1 a.jpg\n")), encoding
+    download.get(archive_source(address, behaviour.content), tmp_path)
+    assert (tmp_path / "Birds/images.txt").read_bytes() == b"1 a.jpg\n"
+    assert behaviour.requests[0]["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_what_ends_early_and_has_not_told_its_length_goes_on(server, tmp_path, knows_ranges):
+    address, behaviour = server
+    behaviour.tells_length, behaviour.knows_ranges = False, knows_ranges
+    behaviour.break_after = [400_000, 500_000]
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT and names(tmp_path) == ["file"]
+    assert (behaviour.sent == len(CONTENT)) is knows_ranges
+
+
+def test_what_ends_early_and_has_not_told_its_length_is_kept_for_the_next_run(server, tmp_path):
+    address, behaviour = server
+    behaviour.tells_length, behaviour.break_after = False, [400_000]
+    with pytest.raises(download.DownloadError, match="not told its length.*400,000 bytes are kept"):
+        download.fetch(address, tmp_path / "file", DIGEST, attempts=1)
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT and behaviour.sent == len(CONTENT)
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_wrong_bytes_of_a_length_not_told_are_set_aside(server, tmp_path, knows_ranges):
+    """Once it is known that no more come."""
+    address, behaviour = server
+    behaviour.tells_length, behaviour.knows_ranges = False, knows_ranges
+    behaviour.content = b"<html>Please log in</html>"
+    with pytest.raises(download.DownloadError, match="set aside"):
+        download.fetch(address, tmp_path / "file", DIGEST)
+    assert names(tmp_path) == ["file.wrong"]
+    assert (tmp_path / "file.wrong").read_bytes() == behaviour.content
+    assert len(behaviour.requests) <= 3
+
+
+@pytest.mark.parametrize("off_by", [-700_000, -1, 1])
+def test_another_range_than_was_asked_for_is_not_appended(server, tmp_path, off_by):
+    address, behaviour = server
+    behaviour.off_by = off_by
+    (tmp_path / "file.part").write_bytes(CONTENT[:700_000])
+    download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert "Range" not in behaviour.requests[1]
 
 
 def test_two_that_fetch_one_file_take_turns(server, tmp_path, monkeypatch, capsys):

@@ -373,6 +373,17 @@ def test_the_command_line_trains_and_reports_novel_classes(monkeypatch, capsys):
     assert "2 steps in" in printed and "5-way 1-shot: " in printed and "+-" in printed
 
 
+@pytest.mark.parametrize("given", [4, 18])
+def test_the_command_line_refuses_too_few_novel_images_before_it_trains(monkeypatch, given):
+    def few(settings, splits):
+        return {split: colours(per_class=settings.per_species) for split in splits}
+
+    monkeypatch.setattr(train_module, "load_sets", few)
+    monkeypatch.setattr(train_module, "train", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(ValueError, match=f"novel.*--per-species 20 or more .now {given}"):
+        main(["--per-species", str(given), "--validations", "0"])
+
+
 def _kill_after_the_checkpoint_of_step(step):
     replace_file, calls = cache.replace_file, []
 
