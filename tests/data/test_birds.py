@@ -1,4 +1,5 @@
 import itertools
+import threading
 
 import cv2
 import numpy as np
@@ -82,6 +83,26 @@ def test_a_process_that_ends_early_without_a_word_is_not_believed(monkeypatch):
     empty = np.zeros((1, 84, 84, 3), np.uint8)
     with pytest.raises(RuntimeError, match="ended early"):
         loading._draw_elsewhere([(ALL[0], 1)], 84, empty, empty[..., 0].copy())
+
+
+def test_a_script_called_birds_in_the_working_folder_is_let_be(tmp_path, monkeypatch):
+    (tmp_path / "birds.py").write_text("raise SystemExit('the wrong birds')")
+    monkeypatch.chdir(tmp_path)
+    image, label = np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 32, 32), np.uint8)
+    loading._draw_elsewhere([(ALL[0], 1)], 32, image, label)
+    assert image.std() > 10
+
+
+def test_a_process_that_says_much_is_not_waited_for_without_end(monkeypatch):
+    chatty = "import sys; sys.stderr.write('x' * 500_000); sys.stdout.write('y' * 4096); sys.exit()"
+    monkeypatch.setattr(loading, "_WORKER", f"import sys; sys.stdin.read(); {chatty}")
+    image, label = np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 32, 32), np.uint8)
+    drawing = threading.Thread(
+        target=loading._draw_elsewhere, args=([(ALL[0], 1)], 32, image, label), daemon=True
+    )
+    drawing.start()
+    drawing.join(20)
+    assert not drawing.is_alive() and (label == ord("y")).all()
 
 
 @pytest.mark.parametrize(("given", "allowed"), [("1", 1), ("1,2", 1), ("", None)])

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .species import PARTS, SPLITS, Species, check, splits
 
 WORTH_A_PROCESS = 200  # pictures; fewer are drawn sooner than another process starts
 _HERE = Path(__file__).resolve().parent
-_WORKER = "import sys; sys.path.append(sys.argv[1]); from birds.loading import serve; serve()"
+_WORKER = "import sys; sys.path.insert(0, sys.argv[1]); from birds.loading import serve; serve()"
 
 
 def load(split: str, per_species: int, seed: int = 0, size: int = 84, world: str = "all"):
@@ -115,19 +116,23 @@ def _draw_elsewhere(jobs, size, images, labels):
     Not multiprocessing: its fresh processes import the caller's main module again, which a
     script without a guard does not survive, and a fork of one that runs torch may hang.
     """
-    command = [sys.executable, "-c", _WORKER, str(_HERE.parent)]
+    # -P: a birds.py in the working folder is another one.
+    command = [sys.executable, "-P", "-c", _WORKER, str(_HERE.parent)]
     work = json.dumps([size, [(s.world, s.codes, seed) for s, seed in jobs]])
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        # One that dies before it has read its work says why on its stderr.
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(work.encode())
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        pairs = zip(images, labels, strict=True)
-        whole = all(_read_into(process.stdout, part) for pair in pairs for part in pair)
-        complaint = process.stderr.read().decode(errors="replace")
+    # Its words go to a file: nobody reads a pipe while the pixels come, and a full one blocks it.
+    with tempfile.TemporaryFile() as words:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words
+        ) as process:
+            # One that dies before it has read its work says why on its stderr.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(work.encode())
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            pairs = zip(images, labels, strict=True)
+            whole = all(_read_into(process.stdout, part) for pair in pairs for part in pair)
+        words.seek(0)
+        complaint = words.read().decode(errors="replace")
     if process.returncode or not whole:
         raise RuntimeError(f"a process that draws birds ended early:\n{complaint[-2000:]}")
 
