@@ -5,10 +5,8 @@ report CNS-TR-2011-001, California Institute of Technology, 2011.
 """
 
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,16 +73,33 @@ def load(split: str, size: int = 84, root: Path | None = None, *, margin: float 
     """
     if margin < 0:
         raise ValueError(f"margin is {margin}; give 0 (the box itself) or more")
-    return _load(split, size, root, f"box + {margin}", partial(box_window, margin=margin))
-
-
-def load_whole(split: str, size: int = 84, root: Path | None = None) -> ImageSet:
-    """The photographs of a split with their surroundings: the largest centred square of each.
-
-    For explanations of what a network takes from the background. Boxes are clipped to the square
-    and parts outside it count as not visible. Otherwise as `load`, and raises as that does.
-    """
-    return _load(split, size, root, "whole", lambda photo, box: whole_window(photo))
+    if split not in SPLITS:
+        raise ValueError(f"no split {split!r}; give one of {', '.join(SPLITS)}")
+    if size < 1:
+        raise ValueError(f"size is {size} pixels; give 1 or more")
+    notes, folder = read(root), folder_of(root)
+    rows = np.flatnonzero(notes.present & _belongs(notes, split))
+    if not len(rows):
+        raise ValueError(f"no photograph of the split {split!r} is in {folder}. {HINT}")
+    kept = cache.cached(
+        "cub",
+        {"split": split, "size": size, "margin": margin, "pillow": PIL.__version__},
+        lambda: _decode(notes, rows, folder, size, margin),
+        sources=[__file__, cub_tables],
+        data=_content(folder, notes, rows),
+    )
+    species = [int(s) for s in np.unique(notes.species[rows])]
+    targets = torch.from_numpy(np.searchsorted(species, notes.species[rows]))
+    classes = tuple(notes.classes[s] for s in species)
+    return ImageSet(
+        images=kept["images"],
+        targets=targets,
+        classes=classes,
+        digest=content_digest(kept["digest"], targets, *classes),
+        boxes=kept["boxes"],
+        parts=kept["parts"],
+        part_names=notes.part_names,
+    )
 
 
 def describe(root: Path | None = None) -> Report:
@@ -123,48 +138,6 @@ def box_window(photo: tuple[int, int], box: np.ndarray, margin: float) -> Window
     )
 
 
-def whole_window(photo: tuple[int, int]) -> Window:
-    """The largest centred square (left, top, side) of a photograph (width, height)."""
-    side = min(photo)
-    return (photo[0] - side) / 2, (photo[1] - side) / 2, float(side)
-
-
-def _load(
-    split: str,
-    size: int,
-    root: Path | None,
-    view: str,
-    window: Callable[[tuple[int, int], np.ndarray], Window],
-) -> ImageSet:
-    if split not in SPLITS:
-        raise ValueError(f"no split {split!r}; give one of {', '.join(SPLITS)}")
-    if size < 1:
-        raise ValueError(f"size is {size} pixels; give 1 or more")
-    notes, folder = read(root), folder_of(root)
-    rows = np.flatnonzero(notes.present & _belongs(notes, split))
-    if not len(rows):
-        raise ValueError(f"no photograph of the split {split!r} is in {folder}. {HINT}")
-    kept = cache.cached(
-        "cub",
-        {"split": split, "size": size, "view": view, "pillow": PIL.__version__},
-        lambda: _decode(notes, rows, folder, size, window),
-        sources=[__file__, cub_tables],
-        data=_content(folder, notes, rows),
-    )
-    species = [int(s) for s in np.unique(notes.species[rows])]
-    targets = torch.from_numpy(np.searchsorted(species, notes.species[rows]))
-    classes = tuple(notes.classes[s] for s in species)
-    return ImageSet(
-        images=kept["images"],
-        targets=targets,
-        classes=classes,
-        digest=content_digest(kept["digest"], targets, *classes),
-        boxes=kept["boxes"],
-        parts=kept["parts"],
-        part_names=notes.part_names,
-    )
-
-
 def _belongs(notes: Annotations, split: str) -> np.ndarray:
     if split == "official-train":
         return notes.official
@@ -173,13 +146,7 @@ def _belongs(notes: Annotations, split: str) -> np.ndarray:
     return np.array([split_of(s) == split for s in notes.species])
 
 
-def _decode(
-    notes: Annotations,
-    rows: np.ndarray,
-    folder: Path,
-    size: int,
-    window: Callable[[tuple[int, int], np.ndarray], Window],
-) -> dict:
+def _decode(notes: Annotations, rows: np.ndarray, folder: Path, size: int, margin: float) -> dict:
     def one(row: int):
         photo = _open(folder / "images" / notes.names[row])
         box = _clipped(notes.boxes[row], photo.size)
@@ -189,7 +156,7 @@ def _decode(
                 f"{notes.boxes[row].tolist()}, outside of that photograph of {photo.width} x "
                 f"{photo.height} pixels; one of the two files is damaged: fetch them again. {HINT}"
             )
-        square = window(photo.size, notes.boxes[row])
+        square = box_window(photo.size, notes.boxes[row], margin)
         image = torch.from_numpy(np.array(_cut(photo, square, size))).permute(2, 0, 1)
         return image, _move_box(box, square, size), _move_parts(notes.parts[row], square, size)
 

@@ -68,10 +68,9 @@ def test_the_official_split_is_read(root):
     assert len(cub.load("official-test", 16, root)) == 4
 
 
-@pytest.mark.parametrize("load", [cub.load, cub.load_whole])
-def test_boxes_and_parts_move_with_the_pixels(root, load):
+def test_boxes_and_parts_move_with_the_pixels(root):
     """What is red is the box, and blue is around the beak, in the cut image too."""
-    birds = load("novel", 96, root)
+    birds = cub.load("novel", 96, root)
     image = birds.images[0].float()
     x, y, w, h = birds.boxes[0].tolist()
     centres = torch.arange(96) + 0.5
@@ -117,9 +116,8 @@ def test_a_square_beyond_the_photograph_is_filled_with_its_mean_colour():
     assert (cut == (10, 200, 30)).all()
 
 
-def test_a_part_outside_the_centred_square_is_not_visible():
-    window = cub.whole_window((200, 100))
-    assert window == (50, 0, 100)
+def test_a_part_outside_the_square_is_not_visible():
+    window = (50.0, 0.0, 100.0)
     parts = np.array([[60, 20, 1], [20, 20, 1], [60, 20, 0]], float)
     moved = cub._move_parts(parts, window, 50)
     assert moved.tolist() == [[5, 10, 1], [0, 0, 0], [0, 0, 0]]
@@ -204,13 +202,12 @@ def test_a_table_of_other_letters_is_named(root, name):
         cub.load("train", root=root)
 
 
-@pytest.mark.parametrize("load", [cub.load, cub.load_whole])
-def test_a_box_outside_of_its_photograph_is_named(root, load):
+def test_a_box_outside_of_its_photograph_is_named(root):
     path = root / "CUB_200_2011" / "bounding_boxes.txt"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(["1 600 300 50 40", *lines[1:]]))
     with pytest.raises(ValueError, match=r"Ani/0\.jpg at \[600.*outside of .* 200 x 120 pixels"):
-        load("train", root=root)
+        cub.load("train", root=root)
 
 
 def test_no_data_at_all_is_said_with_what_to_do(tmp_path):
