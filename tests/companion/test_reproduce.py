@@ -13,6 +13,7 @@ import pytest
 
 from milr.companion import manifest, reproduce, run, schedule, stage
 from milr.companion.profiles import Run
+from milr.data import cub_tables
 from milr.files import hold
 from milr.paths import ROOT
 
@@ -140,11 +141,12 @@ def test_only_what_changed_and_its_dependants_run_again(checkout, make):
     assert todo() == {"b_second"}
 
 
-def pretend_executed(checkout, notebook):
-    path = checkout.executed(notebook)
+def pretend_executed(checkout, notebook, run=None):
+    run = run or checkout.run
+    path = manifest.executed(notebook, run)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(notebook.read_text())
-    manifest.write(path, manifest.ingredients(notebook, checkout.run), 1)
+    manifest.write(path, manifest.ingredients(notebook, run), 1)
     path.with_suffix(".valid").write_text(manifest.digest(path))
     for file in (path, path.with_suffix(".valid")):
         touch(file)
@@ -371,6 +373,24 @@ def test_a_device_that_is_not_there_is_refused_before_a_page_is_out_of_date(
     assert code == 2
     assert "refused: device is 'cuda'; this machine offers auto, cpu" in said
     assert not any(manifest.stale(n, checkout.run) for n in (checkout.first, checkout.second))
+
+
+def test_photographs_that_are_not_there_are_refused_before_a_page_is_out_of_date(
+    checkout, make, monkeypatch
+):
+    monkeypatch.setenv("MILR_DATA", str(checkout.root / "data"))
+    images = checkout.root / "data" / cub_tables.FOLDER / cub_tables.TABLES[0]
+    cub = Run(profile="quick", data="cub")
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path, cub)
+    code, said = make("--data", "cub")
+    assert code == 2 and f"refused: {images} is missing. {cub_tables.HINT}\n" in said
+    for path in (checkout.first, checkout.second):
+        assert not manifest.stale(path, cub)
+    reproduce.refuse_absent(checkout.run)
+    images.parent.mkdir(parents=True)
+    images.touch()
+    reproduce.refuse_absent(cub)
 
 
 def test_a_build_folder_that_can_not_be_written_is_said(checkout, make, monkeypatch):
