@@ -86,8 +86,13 @@ def ingredients(notebook: Path, run: Run) -> dict:
 
 
 def write(path: Path, made_of: dict, seconds: float) -> None:
-    """Write the manifest of the executed notebook at `path`."""
+    """Write the manifest of the executed notebook at `path`.
+
+    It names the figures and results that the notebook made, with their sizes in bytes. Raises
+    OSError if one of its figures is not there.
+    """
     note = {"ingredients": made_of, "executed": digest(path), "seconds": round(seconds, 1)}
+    note["made"] = {name: (path.parent.parent / name).stat().st_size for name in _made(path)}
     replace_text(path.with_suffix(".json"), json.dumps(note, indent=1))
 
 
@@ -107,6 +112,10 @@ def stale(notebook: Path, run: Run) -> str:
         return "it was not executed"
     if digest(path) != note.get("executed"):
         return "the executed notebook was changed afterwards"
+    for name, size in note.get("made", {}).items():
+        file = run.folder / name
+        if not file.exists() or file.stat().st_size != size:
+            return f"its {file.parent.name} are gone, or are not those that it made"
     now = json.loads(json.dumps(ingredients(notebook, run)))
     then = note["ingredients"]
     words = {"notebook": "the notebook", "sources": "the code", "needs": "a notebook that it uses",
@@ -131,6 +140,19 @@ def sources_digest() -> str:
         if name not in _MACHINERY:
             total.update(f"{name} {digest(path)}\n".encode())
     return total.hexdigest()[:32]
+
+
+def _made(path: Path) -> list[str]:
+    """Files that the executed notebook at `path` made for pages, below the folder of its run."""
+    outputs = [
+        output.get("metadata", {}).get("image/png", {})
+        for cell in json.loads(path.read_text())["cells"]
+        for output in cell.get("outputs", ())
+    ]
+    names = [shown["milr"]["name"] for shown in outputs if "milr" in shown]
+    results = f"results/{path.stem}.json"
+    recorded = [results] if (path.parent.parent / results).exists() else []
+    return [f"figures/{name}.{ending}" for name in names for ending in ("png", "npz")] + recorded
 
 
 def _read(notebook: Path) -> dict:

@@ -197,6 +197,26 @@ def test_a_page_is_stale_once_its_notebook_or_one_that_it_needs_was_changed(chec
     assert "a notebook that it uses" in manifest.stale(checkout.second, checkout.run)
 
 
+def test_a_page_is_stale_once_its_figures_or_results_are_gone(checkout):
+    imports = "import matplotlib.pyplot as plt; from milr.companion import figures, results"
+    draw = "figures.save(plt.figure(), 'one', 'There is nothing to be seen.', {'x': [1]})"
+    record = "results.record('a.one', 1); print(1)"
+    checkout.notebook(checkout.first, [imports, draw, record, "print(2)", "print(3)"])
+    assert run.main([str(checkout.first), *checkout.run.arguments]) == 0
+    assert manifest.stale(checkout.first, checkout.run) == ""
+    kept = checkout.run.folder.with_name("kept")
+    shutil.copytree(checkout.run.folder, kept)
+    for gone in ("figures", "results"):
+        shutil.rmtree(checkout.run.folder / gone)
+        assert f"its {gone} are gone" in manifest.stale(checkout.first, checkout.run)
+        assert "a_first" in executed_anew(checkout)()
+        shutil.copytree(kept / gone, checkout.run.folder / gone)
+        assert manifest.stale(checkout.first, checkout.run) == ""
+    # As a disk may leave it on which the power failed before all was written.
+    (checkout.run.folder / "results" / "a_first.json").write_text("")
+    assert "its results are gone, or are not" in manifest.stale(checkout.first, checkout.run)
+
+
 def test_stored_reference_outputs_do_not_make_a_page_stale(checkout):
     pretend_executed(checkout, checkout.first)
     content = json.loads(checkout.first.read_text())
