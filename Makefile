@@ -31,7 +31,7 @@ $(call one_of,DEVICE,auto cpu cuda mps)
 $(if $(SEED),,$(error SEED is empty; allowed are whole numbers from 0))
 $(if $(call digits,$(SEED)),$(error SEED=$(SEED) is not known; allowed are whole numbers from 0))
 
-chapters = $(basename $(notdir $(wildcard notebooks/*.ipynb)))
+chapters = $(sort $(shell sed -n 's|^ *- *file: *notebooks/||p' _toc.yml))
 $(if $(filter-out $(chapters),$(NOTEBOOKS)),$(error NOTEBOOKS=$(NOTEBOOKS): there is no \
 	$(filter-out $(chapters),$(NOTEBOOKS)); allowed are: $(chapters)))
 

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from milr.companion import manifest
 from milr.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -109,6 +110,16 @@ def test_a_bad_value_is_refused_with_what_is_allowed(word, allowed):
     done = make("-n", "reproduce", word)
     assert done.returncode == 2
     assert word.split("=")[0] in done.stderr and allowed in done.stderr
+
+
+def test_a_notebook_that_only_lies_beside_the_chapters_may_not_be_named(tmp_path):
+    shutil.copy(ROOT / "_toc.yml", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "Untitled.ipynb").touch()
+    words = ["make", "-n", "-f", ROOT / "Makefile", "reproduce", "NOTEBOOKS=Untitled"]
+    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stderr
+    allowed = re.search(r"there is no Untitled; allowed are: (.*)\.  Stop", said)[1].split()
+    assert allowed == [path.stem for path in manifest.notebooks(ROOT)] and len(allowed) > 10
 
 
 def test_help_lists_every_command_and_is_what_make_alone_does():

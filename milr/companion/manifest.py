@@ -7,6 +7,7 @@ written after it. Without a manifest that agrees with everything there is no pag
 import functools
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -22,8 +23,14 @@ _MACHINERY = {"companion/" + name + ".py" for name in (
 
 
 def notebooks(root: Path) -> list[Path]:
-    """Return the notebooks of a checkout, in the order of their names."""
-    return sorted((root / "notebooks").glob("*.ipynb"))
+    """Return the chapters that `_toc.yml` of a checkout names, in the order of their names.
+
+    A notebook that only lies beside them, such as a copy, is none.
+    """
+    contents = re.sub(r"#.*", "", (root / "_toc.yml").read_text())
+    named = sorted(set(re.findall(r"\bnotebooks/([\w-]+)", contents)))
+    paths = [root / "notebooks" / f"{name}.ipynb" for name in named]
+    return [path for path in paths if path.exists()]
 
 
 def needs(notebook: Path) -> list[str]:

@@ -65,7 +65,9 @@ def choose(root: Path, names: list[str]) -> list[Path]:
     wanted, order = list(names or known), graphlib.TopologicalSorter()
     for name in wanted:
         if name not in known:
-            raise ValueError(f"there is no notebook {name!r}; there are {', '.join(known)}")
+            raise ValueError(
+                f"there is no notebook {name!r} in _toc.yml; there are {', '.join(known)}"
+            )
         needed = manifest.needs(known[name])
         order.add(name, *needed)
         wanted += [other for other in needed if other not in wanted]

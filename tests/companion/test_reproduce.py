@@ -359,6 +359,20 @@ def test_what_recorded_a_result_can_be_linked_to(checkout):
     assert content["cells"][1]["source"] == '<div id="cell-e2"></div>'
 
 
+def test_only_what_the_table_of_contents_names_is_a_chapter(checkout):
+    contents = checkout.root / "_toc.yml"
+    contents.write_text(f"{contents.read_text()}# {{file: notebooks/c_later}}\n")
+    checkout.notebook(checkout.second, ["print(1)"], needs=["*"])
+    for name in ("Untitled", "a_first-Copy1", "c_later"):
+        shutil.copy(checkout.first, checkout.first.with_stem(name))
+    checkout.first.with_stem(".#b_second").symlink_to("nobody@nowhere.1")
+    chapters = [checkout.first, checkout.second]
+    assert manifest.notebooks(checkout.root) == reproduce.choose(checkout.root, []) == chapters
+    assert manifest.needs(checkout.second) == ["a_first"]
+    with pytest.raises(ValueError, match="no notebook 'Untitled' .*; there are a_first, b_second"):
+        reproduce.choose(checkout.root, ["Untitled"])
+
+
 def test_needed_notebooks_come_along_and_first(checkout):
     chosen = reproduce.choose(checkout.root, ["b_second"])
     assert [path.stem for path in chosen] == ["a_first", "b_second"]
@@ -372,7 +386,7 @@ def test_notebooks_that_need_each_other_are_refused(checkout, make):
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [(["--only", "c_third"], "no notebook 'c_third'; there are a_first, b_second"),
+    [(["--only", "c_third"], "no notebook 'c_third' in _toc.yml; there are a_first"),
      (["--seed", "x"], "invalid int"), (["--data", "cats"], "birds")],
 )  # fmt: skip
 def test_unknown_words_are_refused(make, capfd, words, named):
