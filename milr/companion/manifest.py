@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from milr.companion.profiles import Run, resolve
+from milr.companion.profiles import Run, read_notebook, resolve
 from milr.files import UNFINISHED, replace_text
 from milr.paths import ROOT, data_root
 
@@ -38,14 +38,14 @@ def needs(notebook: Path) -> list[str]:
 
     `["*"]` there stands for all other notebooks.
     """
-    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("needs", [])
+    named = _told(notebook, "needs")
     others = [path.stem for path in notebooks(notebook.parent.parent) if path.name != notebook.name]
     return others if named == ["*"] else named
 
 
 def reads(notebook: Path) -> list[str]:
     """Return the files of the checkout that a notebook reads: its `milr.reads` metadata."""
-    return json.loads(notebook.read_text())["metadata"].get("milr", {}).get("reads", [])
+    return _told(notebook, "reads")
 
 
 def data_digest(notebook: Path, run: Run) -> str:
@@ -54,15 +54,14 @@ def data_digest(notebook: Path, run: Run) -> str:
     Those are the photographs in a run of them, and what the notebook's `milr.data` metadata names:
     folders below the data root.
     """
-    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("data", [])
+    named = _told(notebook, "data")
     patterns = ["[cC][uU][bB]*"] if run.data == "cub" else []
     return _files_digest(data_root(), (*patterns, *named))
 
 
 def fetched_digest(notebook: Path) -> str:
     """Return the digest of what a notebook fetches if need be: its `milr.fetches` metadata."""
-    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("fetches", [])
-    return _files_digest(data_root(), tuple(named))
+    return _files_digest(data_root(), tuple(_told(notebook, "fetches")))
 
 
 def look_again() -> None:
@@ -149,11 +148,16 @@ def sources_digest() -> str:
     return total.hexdigest()[:32]
 
 
+def _told(notebook: Path, name: str) -> list[str]:
+    """What a notebook's `milr` metadata tell under this name."""
+    return read_notebook(notebook)["metadata"].get("milr", {}).get(name, [])
+
+
 def _made(path: Path) -> list[str]:
     """Files that the executed notebook at `path` made for pages, below the folder of its run."""
     outputs = [
         output.get("metadata", {}).get("image/png", {})
-        for cell in json.loads(path.read_text())["cells"]
+        for cell in read_notebook(path)["cells"]
         for output in cell.get("outputs", ())
     ]
     names = [shown["milr"]["name"] for shown in outputs if "milr" in shown]
@@ -171,7 +175,7 @@ def _read(notebook: Path) -> dict:
 
 def _source_digest(notebook: Path) -> str:
     """Digest of what is run and read; stored reference outputs do not count."""
-    content = json.loads(notebook.read_text())
+    content = read_notebook(notebook)
     kept = [
         [cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", [])]
         for cell in content["cells"]

@@ -47,13 +47,27 @@ def run_of(options) -> Run:
     return Run(options.data, options.profile, options.seed, options.device)
 
 
+def read_notebook(path: Path) -> dict:
+    """Return what a notebook holds.
+
+    Raises ValueError, naming the file, if it is no JSON, as after a merge that had a conflict.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path.name} is no notebook that can be read ({error}); mend the file, or let git "
+            "restore it"
+        ) from error
+
+
 def declared(notebook: Path) -> dict[str, object]:
     """Return the defaults in the parameters cell of a notebook, by name.
 
-    Raises ValueError if there is no cell tagged `parameters`, or if it holds anything else than
-    assignments of plain values.
+    Raises ValueError if the notebook can't be read, if there is no cell tagged `parameters`, or if
+    it holds anything else than assignments of plain values.
     """
-    for cell in json.loads(notebook.read_text())["cells"]:
+    for cell in read_notebook(notebook)["cells"]:
         if "parameters" in cell["metadata"].get("tags", ()):
             break
     else:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from milr.companion import manifest, schedule, stage
-from milr.companion.profiles import Run, add_arguments, load, resolve, run_of
+from milr.companion.profiles import Run, add_arguments, load, read_notebook, resolve, run_of
 from milr.files import hold
 from milr.paths import ROOT, data_root
 
@@ -59,9 +59,12 @@ def main(words: list[str] | None = None) -> int:
 def choose(root: Path, names: list[str]) -> list[Path]:
     """Return the notebooks of these names (all, if none) and those they need, in order.
 
-    Raises ValueError for unknown names, and for notebooks that need each other.
+    Raises ValueError for unknown names, for notebooks that need each other, and for one of the
+    book that can't be read, chosen or not: the book shows those that were not run, too.
     """
     known = {notebook.stem: notebook for notebook in manifest.notebooks(root)}
+    for notebook in known.values():
+        read_notebook(notebook)
     wanted, order = list(names or known), graphlib.TopologicalSorter()
     for name in wanted:
         if name not in known:

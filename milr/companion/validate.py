@@ -4,7 +4,6 @@ The second execution finds in the cache what took long in the first one, so it t
 """
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from milr.companion import manifest, progress, results
-from milr.companion.profiles import Run, add_arguments, run_of
+from milr.companion.profiles import Run, add_arguments, read_notebook, run_of
 from milr.companion.run import STARTS, identity
 from milr.files import replace_text
 
@@ -80,7 +79,7 @@ def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
     path.with_suffix(".valid").unlink(missing_ok=True)
     # Before it is read: what takes its place meanwhile was not compared.
     seen = manifest.digest(path)
-    wrong = problems(json.loads(path.read_text()))
+    wrong = problems(read_notebook(path))
     if not wrong:
         # Results of this second execution must not replace the evidence of the first.
         second = identity(notebook, run, run.folder / "validation")

@@ -359,6 +359,15 @@ def test_what_recorded_a_result_can_be_linked_to(checkout):
     assert content["cells"][1]["source"] == '<div id="cell-e2"></div>'
 
 
+@pytest.mark.parametrize("words", [(), ("--only", "a_first"), ("--step", "validate")])
+def test_a_notebook_that_can_not_be_read_is_named_before_anything_runs(checkout, make, words):
+    pretend_executed(checkout, checkout.first)
+    checkout.second.write_text(f"<<<<<<< HEAD\n{checkout.second.read_text()}")
+    code, said = make(*words)
+    assert code == 2 and "refused: b_second.ipynb is no notebook that can be read (Ex" in said
+    assert manifest.stale(checkout.first, checkout.run) == ""
+
+
 def test_only_what_the_table_of_contents_names_is_a_chapter(checkout):
     contents = checkout.root / "_toc.yml"
     contents.write_text(f"{contents.read_text()}# {{file: notebooks/c_later}}\n")
