@@ -25,7 +25,7 @@ from types import ModuleType
 
 import torch
 
-from milr.files import hold, is_held, replace_file, replace_text
+from milr.files import files_below, hold, is_held, replace_file, replace_text
 from milr.paths import ROOT, cache_root
 
 LIBRARIES = (
@@ -37,7 +37,7 @@ _DAMAGE = (
 # When the sources were written that this process runs, by where they really lie.
 _WRITTEN = {
     path.resolve(): path.stat().st_mtime_ns
-    for path in Path(__file__).resolve().parent.rglob("*.py")
+    for path in files_below(Path(__file__).resolve().parent, "*.py")
 }
 _MISS = object()  # what was kept may be None
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -383,7 +383,7 @@ def _files(sources: Sequence[ModuleType | str | Path]) -> list[Path]:
         path = Path(source.__file__ if isinstance(source, ModuleType) else source)
         path = (ROOT / path).resolve()
         package = path.name == "__init__.py"
-        files += sorted(path.parent.rglob("*.py")) if package else [path]
+        files += files_below(path.parent, "*.py") if package else [path]
     return files
 
 

@@ -54,6 +54,20 @@ def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
     replace_file(path, lambda file: file.write(text.encode()), durable=durable)
 
 
+def files_below(folder: Path, *patterns: str) -> list[Path]:
+    """Return the files below a folder that match one of the patterns, sorted.
+
+    None whose name, or that of a folder on the way, begins with a dot: an editor's locks, which may
+    be links to nowhere, and its copies.
+    """
+    return sorted(
+        path
+        for pattern in patterns
+        for path in folder.rglob(pattern)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> object:
     """What a YAML file says.
 

@@ -146,6 +146,19 @@ def test_a_checkout_that_is_reached_by_a_link_is_watched_all_the_same(tmp_path):
     assert "maps.py was changed after this began" in err
 
 
+def test_the_lock_of_an_open_editor_is_no_source(tmp_path):
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "milr", tmp_path / "milr", ignore=ignore)
+    # Emacs marks a file that is being edited by a link to nowhere.
+    (tmp_path / "milr" / "data" / ".#images.py").symlink_to("somebody@somewhere.1")
+    code = """
+        import milr.data
+        print(len(cache.locate("thing", {}, sources=[milr.data]).parts["sources"]) > 5)
+    """
+    out, err = process(code, tmp_path, path=tmp_path, cwd=tmp_path).communicate(timeout=60)
+    assert out.strip() == "True", err
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
 def test_an_entry_that_cannot_be_read_now_stays_where_it_is(folder, monkeypatch, capsys, number):
     make = Maker()

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from milr.companion.profiles import Run, read_notebook, resolve
-from milr.files import UNFINISHED, replace_text
+from milr.files import UNFINISHED, files_below, replace_text
 from milr.paths import ROOT, data_root
 
 # These run the notebooks and make the pages; what a notebook computes does not depend on them.
@@ -141,7 +141,7 @@ def sources_digest() -> str:
     """
     package = ROOT / "milr"
     total = hashlib.sha256()
-    for path in sorted([*package.rglob("*.py"), *package.rglob("*.mplstyle")]):
+    for path in files_below(package, "*.py", "*.mplstyle"):
         name = path.relative_to(package).as_posix()
         if name not in _MACHINERY:
             total.update(f"{name} {digest(path)}\n".encode())

@@ -244,6 +244,17 @@ def test_code_and_the_style_of_figures_count_and_what_runs_notebooks_does_not(
     assert manifest.sources_digest() != before
 
 
+def test_what_an_open_editor_keeps_beside_the_code_does_not_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    (tmp_path / "milr").mkdir()
+    (tmp_path / "milr" / "maps.py").write_text("x = 1")
+    before = manifest.sources_digest()
+    (tmp_path / "milr" / ".#maps.py").symlink_to("somebody@somewhere.1")
+    (tmp_path / "milr" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "milr" / ".ipynb_checkpoints" / "maps-checkpoint.py").write_text("x = 0")
+    assert manifest.sources_digest() == before
+
+
 def test_another_python_makes_all_pages_stale(checkout, monkeypatch):
     pretend_executed(checkout, checkout.first)
     monkeypatch.setattr(sys, "version_info", (3, 99, 0))
