@@ -62,6 +62,13 @@ def test_agreeing_outputs_are_green_and_a_corrupted_number_is_red(referenced):
     assert "Cell outputs differ" in strip_ansi(outcome.stdout)
 
 
+def test_what_a_person_has_set_up_for_other_tests_does_not_count(referenced, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-n 2")
+    monkeypatch.setenv("PYTEST_PLUGINS", "there_is_none")
+    outcome = validate.nbval(referenced, {})
+    assert outcome.returncode == 0, outcome.stdout
+
+
 @pytest.mark.parametrize(("deaths", "wrong"), [(1, False), (9, True)])
 def test_a_kernel_that_does_not_start_is_started_again(checkout, monkeypatch, deaths, wrong):
     monkeypatch.setattr(validate, "problems", lambda notebook: [])
