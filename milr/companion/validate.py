@@ -81,9 +81,12 @@ def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
     """Validate the executed notebook of a run; return what is wrong, and stamp it if nothing is."""
     path = manifest.executed(notebook, run).resolve()
     path.with_suffix(".valid").unlink(missing_ok=True)
-    # Before it is read: what takes its place meanwhile was not compared.
-    seen = manifest.digest(path)
-    wrong = problems(read_notebook(path))
+    try:
+        # Before it is read: what takes its place meanwhile was not compared.
+        seen = manifest.digest(path)
+        wrong = problems(read_notebook(path))
+    except FileNotFoundError:
+        return [f"{path} is gone (make clean takes it away, too); run it again"]
     if not wrong:
         # Results of this second execution must not replace the evidence of the first.
         second = identity(notebook, run, run.folder / "validation")
