@@ -63,8 +63,8 @@ def nbval(path: Path, environment: dict[str, str]) -> subprocess.CompletedProces
         "-c", os.devnull, "--rootdir", path.parent,
         "--nbval", "--nbval-current-env", path,
     ]  # fmt: skip
-    # The other plugins of the environment have nothing to do here, and take seconds to load; nor has
-    # what a person has set up for other tests.
+    # The other plugins of the environment have nothing to do here, and take seconds to load. Nor
+    # has what a person has set up for other tests.
     own = {**os.environ, **environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         own.pop(name, None)
