@@ -103,6 +103,8 @@ def make(*words):
         ("SEED=-1", "whole numbers from 0"),
         ("SEED=1e3", "whole numbers from 0"),
         ("SEED=", "whole numbers from 0"),
+        (f"SEED={2**31}", f"too large; allowed are whole numbers from 0 to {2**31 - 1}"),
+        (f"SEED={10**30}", "too large"),
         ("NOTEBOOKS=99_none", "there is no 99_none"),
     ],
 )

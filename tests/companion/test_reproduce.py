@@ -407,7 +407,9 @@ def test_notebooks_that_need_each_other_are_refused(checkout, make):
 @pytest.mark.parametrize(
     ("words", "named"),
     [(["--only", "c_third"], "no notebook 'c_third' in _toc.yml; there are a_first"),
-     (["--seed", "x"], "invalid int"), (["--data", "cats"], "birds")],
+     (["--seed", "x"], "'x' is no seed; give a whole number from 0 to 2147483647"),
+     (["--seed", "-1"], "'-1' is no seed"), (["--seed", str(2**31)], "'2147483648' is no seed"),
+     (["--data", "cats"], "birds")],
 )  # fmt: skip
 def test_unknown_words_are_refused(make, capfd, words, named):
     try:
