@@ -191,6 +191,21 @@ def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(tmp_path, monkey
     assert cache.read_checkpoint(path) == {"step": 2}
 
 
+def test_only_the_newest_entries_are_read_to_say_why_there_is_none(folder, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "_LOOKED_AT", 2)
+    for age, steps in enumerate((3, 4, 5, 6)):
+        cache.cached("thing", {"steps": steps, "rate": 1}, Maker())
+        written = 1_000_000_000 - age
+        os.utime(cache.locate("thing", {"steps": steps, "rate": 1}).file(".json"), (0, written))
+    capsys.readouterr()
+    loads, asked = json.loads, []
+    monkeypatch.setattr(cache.json, "loads", lambda text: asked.append(1) or loads(text))
+    cache.read(cache.locate("thing", {"steps": 7, "rate": 1}))
+    # One more, of a configuration that goes there and back.
+    assert len(asked) == 3
+    assert "other than the nearest entry in config.steps 3 -> 7" in capsys.readouterr().err
+
+
 def test_what_other_code_made_than_the_key_says_is_not_kept(capsys):
     # A source of the package that is edited while a notebook runs: what runs is the text before.
     source = ROOT / "milr" / "maps.py"
