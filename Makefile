@@ -28,10 +28,13 @@ digits = $(subst 9,,$(subst 8,,$(subst 7,,$(subst 6,,$(subst 5,,$(subst 4,,$(sub
 $(call one_of,PROFILE,smoke quick full paper)
 $(call one_of,DATA,birds cub)
 $(call one_of,DEVICE,auto cpu cuda mps)
-$(if $(SEED),,$(error SEED is empty; allowed are whole numbers from 0))
-$(if $(call digits,$(SEED)),$(error SEED=$(SEED) is not known; allowed are whole numbers from 0))
+seeds = allowed are whole numbers from 0 to 2147483647
+$(if $(SEED),,$(error SEED is empty; $(seeds)))
+$(if $(call digits,$(SEED)),$(error SEED=$(SEED) is not known; $(seeds)))
+$(if $(shell test $(SEED) -le 2147483647 2>/dev/null || echo large),\
+	$(error SEED=$(SEED) is too large; $(seeds)))
 
-chapters = $(basename $(notdir $(wildcard notebooks/*.ipynb)))
+chapters = $(sort $(shell sed -n 's|^ *- *file: *notebooks/||p' _toc.yml))
 $(if $(filter-out $(chapters),$(NOTEBOOKS)),$(error NOTEBOOKS=$(NOTEBOOKS): there is no \
 	$(filter-out $(chapters),$(NOTEBOOKS)); allowed are: $(chapters)))
 

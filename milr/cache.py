@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import heapq
 import importlib.metadata
 import io
 import json
@@ -25,7 +26,7 @@ from types import ModuleType
 
 import torch
 
-from milr.files import hold, is_held, replace_file, replace_text
+from milr.files import files_below, hold, is_held, replace_file, replace_text
 from milr.paths import ROOT, cache_root
 
 LIBRARIES = (
@@ -37,8 +38,9 @@ _DAMAGE = (
 # When the sources were written that this process runs, by where they really lie.
 _WRITTEN = {
     path.resolve(): path.stat().st_mtime_ns
-    for path in Path(__file__).resolve().parent.rglob("*.py")
+    for path in files_below(Path(__file__).resolve().parent, "*.py")
 }
+_LOOKED_AT = 50  # notes of a name, for what is other than in an entry that was asked for
 _MISS = object()  # what was kept may be None
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -292,10 +294,14 @@ def _sweep(entry: Entry) -> None:
 
 
 def _why(entry: Entry) -> str:
-    """Which parts of the key differ from those of the nearest entry of the same name."""
+    """Which parts of the key differ from those of the nearest entry of the same name.
+
+    It is looked for among the newest: a name may have thousands.
+    """
     mine = _flat(entry.parts)
     nearest = None
-    for path in entry.file(".json").parent.glob("*.json"):
+    notes = entry.file(".json").parent.glob("*.json")
+    for path in heapq.nlargest(_LOOKED_AT, notes, key=_written):
         try:
             theirs = _flat(json.loads(path.read_text())["parts"])
         except (ValueError, KeyError, TypeError, OSError):
@@ -313,6 +319,13 @@ def _why(entry: Entry) -> str:
         shown.append(key if len(changed) > 40 else f"{key} {changed}")
     more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
     return f"other than the nearest entry in {', '.join(shown)}{more}"
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # another process may have moved it aside
+        return 0
 
 
 def _flat(parts: dict, prefix: str = "") -> dict:
@@ -383,7 +396,7 @@ def _files(sources: Sequence[ModuleType | str | Path]) -> list[Path]:
         path = Path(source.__file__ if isinstance(source, ModuleType) else source)
         path = (ROOT / path).resolve()
         package = path.name == "__init__.py"
-        files += sorted(path.parent.rglob("*.py")) if package else [path]
+        files += files_below(path.parent, "*.py") if package else [path]
     return files
 
 

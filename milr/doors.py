@@ -48,10 +48,10 @@ def number(value) -> float:
 
 
 def seed(value: int) -> None:
-    """Raises ValueError unless torch's random numbers can start from it."""
+    """Raises ValueError unless random numbers (of torch and of scikit-learn) can start from it."""
     whole(0, seed=value)
-    if value >= 2**64:
-        raise ValueError(f"seed is {value}; give a whole number from 0 to below 2**64")
+    if value >= 2**32:  # scikit-learn takes no more
+        raise ValueError(f"seed is {value}; give a whole number from 0 to below 2**32")
 
 
 def device(value: object) -> None:

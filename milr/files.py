@@ -13,10 +13,12 @@ import yaml
 UNFINISHED = (".part", ".version", ".wrong", ".lock")
 
 
-def replace_file(path: Path, fill: Callable) -> None:
+def replace_file(path: Path, fill: Callable, *, durable: bool = True) -> None:
     """Write a file whole or not at all: `fill(file)` writes to a temporary, then it is renamed.
 
-    Raises OSError if the disk refuses it; the former file, if any, is then still there.
+    That holds for a process that is killed; with `durable` for a machine that fails, too, which
+    takes waiting for the disk. Raises OSError if the disk refuses it; the former file, if any, is
+    then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Of this process alone: two that write the same file must not take each other's away.
@@ -29,11 +31,14 @@ def replace_file(path: Path, fill: Callable) -> None:
                 # torch's zip writer reports a refused write as a RuntimeError of its own.
                 raise OSError(f"writing {path.name} failed: {error}") from error
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if not durable:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -41,9 +46,26 @@ def replace_file(path: Path, fill: Callable) -> None:
         os.close(folder)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; raises OSError if the disk refuses it."""
-    replace_file(path, lambda file: file.write(text.encode()))
+def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a text file whole or not at all, as `replace_file` does.
+
+    Raises OSError if the disk refuses it.
+    """
+    replace_file(path, lambda file: file.write(text.encode()), durable=durable)
+
+
+def files_below(folder: Path, *patterns: str) -> list[Path]:
+    """Return the files below a folder that match one of the patterns, sorted.
+
+    None whose name, or that of a folder on the way, begins with a dot: an editor's locks, which may
+    be links to nowhere, and its copies.
+    """
+    return sorted(
+        path
+        for pattern in patterns
+        for path in folder.rglob(pattern)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> object:

@@ -146,6 +146,19 @@ def test_a_checkout_that_is_reached_by_a_link_is_watched_all_the_same(tmp_path):
     assert "maps.py was changed after this began" in err
 
 
+def test_the_lock_of_an_open_editor_is_no_source(tmp_path):
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "milr", tmp_path / "milr", ignore=ignore)
+    # Emacs marks a file that is being edited by a link to nowhere.
+    (tmp_path / "milr" / "data" / ".#images.py").symlink_to("somebody@somewhere.1")
+    code = """
+        import milr.data
+        print(len(cache.locate("thing", {}, sources=[milr.data]).parts["sources"]) > 5)
+    """
+    out, err = process(code, tmp_path, path=tmp_path, cwd=tmp_path).communicate(timeout=60)
+    assert out.strip() == "True", err
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES])
 def test_an_entry_that_cannot_be_read_now_stays_where_it_is(folder, monkeypatch, capsys, number):
     make = Maker()
@@ -176,6 +189,21 @@ def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(tmp_path, monkey
         assert cache.read_checkpoint(path) is None
     assert "cannot be read now" in capsys.readouterr().err
     assert cache.read_checkpoint(path) == {"step": 2}
+
+
+def test_only_the_newest_entries_are_read_to_say_why_there_is_none(folder, monkeypatch, capsys):
+    monkeypatch.setattr(cache, "_LOOKED_AT", 2)
+    for age, steps in enumerate((3, 4, 5, 6)):
+        cache.cached("thing", {"steps": steps, "rate": 1}, Maker())
+        written = 1_000_000_000 - age
+        os.utime(cache.locate("thing", {"steps": steps, "rate": 1}).file(".json"), (0, written))
+    capsys.readouterr()
+    loads, asked = json.loads, []
+    monkeypatch.setattr(cache.json, "loads", lambda text: asked.append(1) or loads(text))
+    cache.read(cache.locate("thing", {"steps": 7, "rate": 1}))
+    # One more, of a configuration that goes there and back.
+    assert len(asked) == 3
+    assert "other than the nearest entry in config.steps 3 -> 7" in capsys.readouterr().err
 
 
 def test_what_other_code_made_than_the_key_says_is_not_kept(capsys):

@@ -47,7 +47,7 @@ def energy(outputs, batch):
         ({"members": 2.5}, "members is 2.5; give a whole number, 1 or more"),
         ({"seed": "a"}, "seed is 'a'; give a whole number"),
         ({"seed": -1}, "seed is -1; give 0 or more"),
-        ({"seed": 2**64}, r"seed is 18446744073709551616; give .* from 0 to below 2\*\*64"),
+        ({"seed": 2**32}, r"seed is 4294967296; give a whole number from 0 to below 2\*\*32"),
         ({"beta": None}, "beta is None; it must be a finite number above 0"),
         ({"beta": [1]}, r"beta is \[1\]; it must be a finite number above 0"),
         ({"beta": torch.ones(2)}, "beta is tensor.*; it must be a finite number above 0"),
@@ -62,7 +62,7 @@ def test_an_explainer_of_what_cannot_be_is_refused(model, given, said):
 
 
 def test_the_largest_seed_there_is_does(model):
-    MILR(model, "0", "1", members=1, seed=2**64 - 1).fit([images(8)], energy, **FEW)
+    MILR(model, "0", "1", members=1, seed=2**32 - 1).fit([images(8)], energy, **FEW)
 
 
 def test_no_evidence_is_the_local_layer_alone(model):

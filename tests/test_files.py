@@ -12,7 +12,8 @@ from milr import files
 from milr.paths import ROOT
 
 
-def test_a_file_that_could_not_be_written_is_the_former_one(tmp_path):
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_that_could_not_be_written_is_the_former_one(tmp_path, durable):
     path = tmp_path / "checkpoint"
     files.replace_text(path, "before")
 
@@ -21,9 +22,27 @@ def test_a_file_that_could_not_be_written_is_the_former_one(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        files.replace_file(path, fail)
+        files.replace_file(path, fail, durable=durable)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_that_is_killed_leaves_a_whole_file_also_where_it_does_not_wait(tmp_path):
+    path = tmp_path / "results.json"
+    code = (
+        "import sys; from itertools import count; from pathlib import Path\n"
+        "from milr.files import replace_text\n"
+        "for n in count(): replace_text(Path(sys.argv[1]), f'{n}\\n' * 100_000, durable=False)"
+    )
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", code, path])
+        while not path.exists():
+            assert writer.poll() is None
+        writer.kill()
+        writer.wait()
+        lines = path.read_text().splitlines()
+        assert len(lines) == 100_000 and len(set(lines)) == 1
+        path.unlink()
 
 
 def test_a_lock_is_held_until_its_holder_dies(tmp_path):

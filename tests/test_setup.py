@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from milr.companion import manifest
 from milr.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -102,6 +103,8 @@ def make(*words):
         ("SEED=-1", "whole numbers from 0"),
         ("SEED=1e3", "whole numbers from 0"),
         ("SEED=", "whole numbers from 0"),
+        (f"SEED={2**31}", f"too large; allowed are whole numbers from 0 to {2**31 - 1}"),
+        (f"SEED={10**30}", "too large"),
         ("NOTEBOOKS=99_none", "there is no 99_none"),
     ],
 )
@@ -109,6 +112,31 @@ def test_a_bad_value_is_refused_with_what_is_allowed(word, allowed):
     done = make("-n", "reproduce", word)
     assert done.returncode == 2
     assert word.split("=")[0] in done.stderr and allowed in done.stderr
+
+
+def test_a_notebook_that_only_lies_beside_the_chapters_may_not_be_named(tmp_path):
+    shutil.copy(ROOT / "_toc.yml", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "Untitled.ipynb").touch()
+    words = ["make", "-n", "-f", ROOT / "Makefile", "reproduce", "NOTEBOOKS=Untitled"]
+    said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stderr
+    allowed = re.search(r"there is no Untitled; allowed are: (.*)\.  Stop", said)[1].split()
+    assert allowed == [path.stem for path in manifest.notebooks(ROOT)] and len(allowed) > 10
+
+
+def test_a_checkout_on_windows_has_scripts_that_sh_reads(tmp_path):
+    def git(*words):
+        who = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+        subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True)
+
+    script = tmp_path / "setup.sh"
+    shutil.copy(ROOT / "milr/companion/setup.sh", script)
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    for words in ("init", "config core.autocrlf true", "add .", "commit -m one"):
+        git(*words.split())
+    script.unlink()
+    git("checkout", "setup.sh")
+    assert b"\r" not in script.read_bytes()
 
 
 def test_help_lists_every_command_and_is_what_make_alone_does():
@@ -241,6 +269,28 @@ def test_an_interrupted_set_up_is_begun_anew(tmp_path):
     assert not (venv / "half of a package").exists()
     assert (venv / ".milr-unfinished").exists()
     assert not (tmp_path / "venv.lock").exists()
+
+
+@pytest.mark.parametrize("held", ["bin/python", "my work"])
+def test_an_environment_that_somebody_else_made_is_not_removed(tmp_path, held):
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    fake(tmp_path / "venv", held, "exit 1")
+    fake(tmp_path, "python3", '[ "$2" = venv ] && exit 7; exit 0')
+    done = setup(tmp_path / "venv", tmp_path)
+    assert done.returncode == 1 and (tmp_path / "venv" / held).exists()
+    assert f"{tmp_path / 'venv'} is there already, was not made by make setup" in done.stderr
+    assert "Move it away, or remove it" in done.stderr
+    assert not (tmp_path / "venv.lock").exists()
+
+
+@pytest.mark.parametrize("marker", [".milr-ready", None])
+def test_an_environment_of_its_own_or_an_empty_folder_is_made_anew(tmp_path, marker):
+    (tmp_path / "venv").mkdir()
+    if marker:
+        (tmp_path / "venv" / marker).touch()
+    fake(tmp_path, "python3", '[ "$2" = venv ] && exit 7; exit 0')
+    assert setup(tmp_path / "venv", tmp_path).returncode == 7
+    assert [path.name for path in (tmp_path / "venv").iterdir()] == [".milr-unfinished"]
 
 
 @pytest.fixture

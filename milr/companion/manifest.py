@@ -8,12 +8,13 @@ import functools
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from milr.companion.profiles import Run, resolve
-from milr.files import UNFINISHED, replace_text
+from milr.companion.profiles import Run, read_notebook, resolve
+from milr.files import UNFINISHED, files_below, replace_text
 from milr.paths import ROOT, data_root
 
 # These run the notebooks and make the pages; what a notebook computes does not depend on them.
@@ -24,8 +25,14 @@ _MACHINERY = {"companion/" + name + ".py" for name in (
 
 
 def notebooks(root: Path) -> list[Path]:
-    """Return the notebooks of a checkout, in the order of their names."""
-    return sorted((root / "notebooks").glob("*.ipynb"))
+    """Return the chapters that `_toc.yml` of a checkout names, in the order of their names.
+
+    A notebook that only lies beside them, such as a copy, is none.
+    """
+    contents = re.sub(r"#.*", "", (root / "_toc.yml").read_text())
+    named = sorted(set(re.findall(r"\bnotebooks/([\w-]+)", contents)))
+    paths = [root / "notebooks" / f"{name}.ipynb" for name in named]
+    return [path for path in paths if path.exists()]
 
 
 def needs(notebook: Path) -> list[str]:
@@ -33,14 +40,14 @@ def needs(notebook: Path) -> list[str]:
 
     `["*"]` there stands for all other notebooks.
     """
-    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("needs", [])
+    named = _told(notebook, "needs")
     others = [path.stem for path in notebooks(notebook.parent.parent) if path.name != notebook.name]
     return others if named == ["*"] else named
 
 
 def reads(notebook: Path) -> list[str]:
     """Return the files of the checkout that a notebook reads: its `milr.reads` metadata."""
-    return json.loads(notebook.read_text())["metadata"].get("milr", {}).get("reads", [])
+    return _told(notebook, "reads")
 
 
 def data_digest(notebook: Path, run: Run) -> str:
@@ -49,15 +56,13 @@ def data_digest(notebook: Path, run: Run) -> str:
     Those are the photographs in a run of them, and what the notebook's `milr.data` metadata names:
     folders below the data root.
     """
-    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("data", [])
     photographs = ["CUB_200_2011"] if run.data == "cub" else []
-    return _files_digest(data_root(), (*photographs, *named))
+    return _files_digest(data_root(), (*photographs, *_told(notebook, "data")))
 
 
 def fetched_digest(notebook: Path) -> str:
     """Return the digest of what a notebook fetches if need be: its `milr.fetches` metadata."""
-    named = json.loads(notebook.read_text())["metadata"].get("milr", {}).get("fetches", [])
-    return _files_digest(data_root(), tuple(named))
+    return _files_digest(data_root(), tuple(_told(notebook, "fetches")))
 
 
 def look_again() -> None:
@@ -88,8 +93,13 @@ def ingredients(notebook: Path, run: Run) -> dict:
 
 
 def write(path: Path, made_of: dict, seconds: float) -> None:
-    """Write the manifest of the executed notebook at `path`."""
+    """Write the manifest of the executed notebook at `path`.
+
+    It names the figures and results that the notebook made, with their sizes in bytes. Raises
+    OSError if one of its figures is not there.
+    """
     note = {"ingredients": made_of, "executed": digest(path), "seconds": round(seconds, 1)}
+    note["made"] = {name: (path.parent.parent / name).stat().st_size for name in _made(path)}
     replace_text(path.with_suffix(".json"), json.dumps(note, indent=1))
 
 
@@ -109,6 +119,10 @@ def stale(notebook: Path, run: Run) -> str:
         return "it was not executed"
     if digest(path) != note.get("executed"):
         return "the executed notebook was changed afterwards"
+    for name, size in note.get("made", {}).items():
+        file = run.folder / name
+        if not file.exists() or file.stat().st_size != size:
+            return f"its {file.parent.name} are gone, or are not those that it made"
     now = json.loads(json.dumps(ingredients(notebook, run)))
     then = note["ingredients"]
     words = {"notebook": "the notebook", "sources": "the code", "needs": "a notebook that it uses",
@@ -128,11 +142,29 @@ def sources_digest() -> str:
     """
     package = ROOT / "milr"
     total = hashlib.sha256()
-    for path in sorted([*package.rglob("*.py"), *package.rglob("*.mplstyle")]):
+    for path in files_below(package, "*.py", "*.mplstyle"):
         name = path.relative_to(package).as_posix()
         if name not in _MACHINERY:
             total.update(f"{name} {digest(path)}\n".encode())
     return total.hexdigest()[:32]
+
+
+def _told(notebook: Path, name: str) -> list[str]:
+    """What a notebook's `milr` metadata tell under this name."""
+    return read_notebook(notebook)["metadata"].get("milr", {}).get(name, [])
+
+
+def _made(path: Path) -> list[str]:
+    """Files that the executed notebook at `path` made for pages, below the folder of its run."""
+    outputs = [
+        output.get("metadata", {}).get("image/png", {})
+        for cell in read_notebook(path)["cells"]
+        for output in cell.get("outputs", ())
+    ]
+    names = [shown["milr"]["name"] for shown in outputs if "milr" in shown]
+    results = f"results/{path.stem}.json"
+    recorded = [results] if (path.parent.parent / results).exists() else []
+    return [f"figures/{name}.{ending}" for name in names for ending in ("png", "npz")] + recorded
 
 
 def _read(notebook: Path) -> dict:
@@ -144,7 +176,7 @@ def _read(notebook: Path) -> dict:
 
 def _source_digest(notebook: Path) -> str:
     """Digest of what is run and read; stored reference outputs do not count."""
-    content = json.loads(notebook.read_text())
+    content = read_notebook(notebook)
     kept = [
         [cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", [])]
         for cell in content["cells"]

@@ -1,5 +1,6 @@
 """What a notebook is run with: the profile's numbers, checked against its parameters cell."""
 
+import argparse
 import ast
 import dataclasses
 import json
@@ -11,6 +12,7 @@ from milr.paths import build_root
 PROFILES = ("smoke", "quick", "full", "paper")
 DATA = ("birds", "cub")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SEEDS = 2**31  # half of what scikit-learn takes: chapters count on from it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ def add_arguments(parser) -> None:
     """Add the options that make a `Run` to an argument parser."""
     parser.add_argument("--data", choices=DATA, default=Run.data)
     parser.add_argument("--profile", choices=PROFILES, default=Run.profile)
-    parser.add_argument("--seed", type=int, default=Run.seed)
+    parser.add_argument("--seed", type=_seed, default=Run.seed)
     parser.add_argument("--device", choices=DEVICES, default=Run.device)
 
 
@@ -47,13 +49,27 @@ def run_of(options) -> Run:
     return Run(options.data, options.profile, options.seed, options.device)
 
 
+def read_notebook(path: Path) -> dict:
+    """Return what a notebook holds.
+
+    Raises ValueError, naming the file, if it is no JSON, as after a merge that had a conflict.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path.name} is no notebook that can be read ({error}); mend the file, or let git "
+            "restore it"
+        ) from error
+
+
 def declared(notebook: Path) -> dict[str, object]:
     """Return the defaults in the parameters cell of a notebook, by name.
 
-    Raises ValueError if there is no cell tagged `parameters`, or if it holds anything else than
-    assignments of plain values.
+    Raises ValueError if the notebook can't be read, if there is no cell tagged `parameters`, or if
+    it holds anything else than assignments of plain values.
     """
-    for cell in json.loads(notebook.read_text())["cells"]:
+    for cell in read_notebook(notebook)["cells"]:
         if "parameters" in cell["metadata"].get("tags", ()):
             break
     else:
@@ -112,6 +128,14 @@ def load(folder: Path, profile: str) -> dict:
                 f"profiles/{path.name}: {name} is {section!r}; give parameters and their values"
             )
     return sections
+
+
+def _seed(word: str) -> int:
+    if not (word.isdecimal() and int(word) < SEEDS):
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is no seed; give a whole number from 0 to {SEEDS - 1}"
+        )
+    return int(word)
 
 
 def _of_data(section: dict | None, data: str) -> dict:

@@ -81,7 +81,7 @@ def main(words: list[str] | None = None) -> int:
         if not options.names or notebook.stem in options.names:
             try:
                 changed = refresh(notebook)
-            except (Failed, ValueError) as error:
+            except (Failed, OSError, ValueError) as error:
                 print(f"{notebook.stem}: {error}", file=sys.stderr)
                 return 1
             print(f"{notebook.stem}: {'outputs changed' if changed else 'as before'}", flush=True)
@@ -89,4 +89,8 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("Interrupted; the notebook in hand is as it was.", file=sys.stderr)
+        sys.exit(130)

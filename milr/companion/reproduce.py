@@ -9,11 +9,17 @@ import sys
 from pathlib import Path
 
 from milr.companion import manifest, schedule, stage
-from milr.companion.profiles import Run, add_arguments, load, resolve, run_of
+from milr.companion.profiles import Run, add_arguments, load, read_notebook, resolve, run_of
 from milr.files import hold
-from milr.paths import ROOT
+from milr.paths import ROOT, data_root
 
 STEPS = ("reproduce", "validate", "book")
+# As `milr.data.cub_tables` has them, which isn't imported here: it is none of the leaves.
+PHOTOGRAPHS = "CUB_200_2011/images.txt"
+FETCH = (
+    "Get the data set with `make data-cub`, or let MILR_DATA name the folder that holds "
+    "CUB_200_2011."
+)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -31,7 +37,7 @@ def main(words: list[str] | None = None) -> int:
             resolve(notebook, run)
         load(options.root / "notebooks", run.profile)
         if options.step != "book":
-            refuse_absent(run.device)
+            refuse_absent(run)
     except ValueError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
@@ -53,13 +59,18 @@ def main(words: list[str] | None = None) -> int:
 def choose(root: Path, names: list[str]) -> list[Path]:
     """Return the notebooks of these names (all, if none) and those they need, in order.
 
-    Raises ValueError for unknown names, and for notebooks that need each other.
+    Raises ValueError for unknown names, for notebooks that need each other, and for one of the
+    book that can't be read, chosen or not: the book shows those that were not run, too.
     """
     known = {notebook.stem: notebook for notebook in manifest.notebooks(root)}
+    for notebook in known.values():
+        read_notebook(notebook)
     wanted, order = list(names or known), graphlib.TopologicalSorter()
     for name in wanted:
         if name not in known:
-            raise ValueError(f"there is no notebook {name!r}; there are {', '.join(known)}")
+            raise ValueError(
+                f"there is no notebook {name!r} in _toc.yml; there are {', '.join(known)}"
+            )
         needed = manifest.needs(known[name])
         order.add(name, *needed)
         wanted += [other for other in needed if other not in wanted]
@@ -78,13 +89,18 @@ def were_run(notebooks: list[Path], run: Run) -> list[Path]:
     return found
 
 
-def refuse_absent(device: str) -> None:
-    """Raise ValueError for a device that this machine lacks, before a page is made out of date."""
-    if device not in ("auto", "cpu"):
+def refuse_absent(run: Run) -> None:
+    """Refuse what this machine lacks, before a page is made out of date.
+
+    Raises ValueError for a device that is not there, and for photographs that are not.
+    """
+    if run.data == "cub" and not (data_root() / PHOTOGRAPHS).is_file():
+        raise ValueError(f"{data_root() / PHOTOGRAPHS} is missing. {FETCH}")
+    if run.device not in ("auto", "cpu"):
         # Imported here: it brings torch, which takes seconds and which the others don't need.
         from milr.distributed import make_fabric
 
-        make_fabric(device)
+        make_fabric(run.device)
 
 
 def _do(step: str, root: Path, run: Run, chosen: list[Path]) -> int:

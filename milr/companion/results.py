@@ -70,7 +70,10 @@ def _write(path: Path, key: str, one: dict) -> None:
         head = json.dumps(provenance(), indent=1, ensure_ascii=False).removesuffix("\n}")
         held = _Written((0, 0), head, {k: _line(k, v) for k, v in kept.items()})
     lines = held.lines | {key: _line(key, one)}
-    replace_text(path, f'{held.head},\n "values": {{\n' + ",\n".join(lines.values()) + "\n }\n}")
+    text = f'{held.head},\n "values": {{\n' + ",\n".join(lines.values()) + "\n }\n}"
+    # Waiting for the disk at each key would take most of the time; a chapter that breaks off begins
+    # anew, and the manifest of one that ended has the size of this file.
+    replace_text(path, text, durable=False)
     _written[path] = _Written(_stamp(path), held.head, lines)
 
 

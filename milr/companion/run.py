@@ -4,7 +4,6 @@ The executed notebook appears whole or not at all. A failed one is kept aside wi
 """
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -20,7 +19,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from milr.companion import manifest, progress
-from milr.companion.profiles import Run, add_arguments, run_of
+from milr.companion.profiles import Run, add_arguments, read_notebook, run_of
 from milr.files import hold
 from milr.paths import ROOT
 
@@ -71,7 +70,7 @@ def execute(notebook: Path, target: Path, parameters: dict, label: str) -> None:
     Raises Failed, naming the cell; `target` then holds the failed notebook if there is one.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = read_notebook(notebook)["cells"]
     tagged = ("parameters" in cell["metadata"].get("tags", ()) for cell in cells)
     injected = next((i for i, found in enumerate(tagged) if found), 0) if parameters else len(cells)
     at = 0

@@ -1,6 +1,5 @@
 """The ledger as a page: counts, a picture of them, a table with links, and two runs compared."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from milr.companion.claims import (
     judge,
 )
 from milr.companion.figures import STYLE
+from milr.companion.profiles import read_notebook
 from milr.companion.results import anchor, recorded
 from milr.paths import ROOT
 
@@ -124,7 +124,7 @@ def places(folder: Path) -> dict[str, tuple[str, str]]:
         if not path.exists():
             continue
         title = path.stem
-        for cell in json.loads(path.read_text())["cells"]:
+        for cell in read_notebook(path)["cells"]:
             if cell["cell_type"] == "markdown":
                 title = [title, *headings("".join(cell["source"]))][-1]
             for key in recorded(cell):

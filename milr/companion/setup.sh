@@ -70,6 +70,15 @@ is_ready() {
         [ -z "$(find pyproject.toml requirements.lock -newer "$ready")" ]
 }
 
+# What somebody else made there is not ours to remove. (An empty folder holds nothing.)
+refuse_foreign() {
+    if [ ! -e "$unfinished" ] && [ ! -e "$ready" ] && [ -n "$(ls -A "$folder" 2>/dev/null)" ]; then
+        echo "$folder is there already, was not made by make setup, and has no Python 3.11, 3.12" >&2
+        echo "or 3.13. Move it away, or remove it; then give the command again." >&2
+        exit 1
+    fi
+}
+
 trap release_lock EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
@@ -80,6 +89,7 @@ if [ -n "$waited" ] && is_ready; then
 fi
 
 if [ -e "$unfinished" ] || ! "$folder/bin/python" -c "$suits" >/dev/null 2>&1; then
+    refuse_foreign
     python=$(find_python)
     echo "Making the environment $folder with $("$python" --version)."
     rm -rf "$folder"

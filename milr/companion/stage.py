@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from milr.companion import figures, manifest, progress, results
-from milr.companion.profiles import Run
+from milr.companion.profiles import Run, read_notebook
 from milr.companion.run import strip_ansi
 from milr.companion.validate import is_valid
 from milr.files import replace_text
@@ -104,12 +104,12 @@ def stage(root: Path, run: Run, source: Path) -> list[str]:
     absent = []
     for notebook in manifest.notebooks(root):
         if _can_be_shown(notebook, run):
-            content = json.loads(manifest.executed(notebook, run).read_text())
+            content = read_notebook(manifest.executed(notebook, run))
             _quiet(content)
             anchor_results(content)
             figures.for_page(content, run.folder, pages)
         else:
-            content = _not_run(json.loads(notebook.read_text()))
+            content = _not_run(read_notebook(notebook))
             absent.append(notebook.stem)
         (pages / notebook.name).write_text(json.dumps(content, indent=1))
     return absent

@@ -4,7 +4,6 @@ The second execution finds in the cache what took long in the first one, so it t
 """
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from milr.companion import manifest, progress, results
-from milr.companion.profiles import Run, add_arguments, run_of
+from milr.companion.profiles import Run, add_arguments, read_notebook, run_of
 from milr.companion.run import STARTS, identity
 from milr.files import replace_text
 
@@ -64,10 +63,14 @@ def nbval(path: Path, environment: dict[str, str]) -> subprocess.CompletedProces
         "-c", os.devnull, "--rootdir", path.parent,
         "--nbval", "--nbval-current-env", path,
     ]  # fmt: skip
+    # The other plugins of the environment have nothing to do here, and take seconds to load. Nor
+    # has what a person has set up for other tests.
+    own = {**os.environ, **environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        own.pop(name, None)
     return subprocess.run(
         command,
-        # The other plugins of the environment have nothing to do here, and take seconds to load.
-        env={**os.environ, **environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=own,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -78,9 +81,12 @@ def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
     """Validate the executed notebook of a run; return what is wrong, and stamp it if nothing is."""
     path = manifest.executed(notebook, run).resolve()
     path.with_suffix(".valid").unlink(missing_ok=True)
-    # Before it is read: what takes its place meanwhile was not compared.
-    seen = manifest.digest(path)
-    wrong = problems(json.loads(path.read_text()))
+    try:
+        # Before it is read: what takes its place meanwhile was not compared.
+        seen = manifest.digest(path)
+        wrong = problems(read_notebook(path))
+    except FileNotFoundError:
+        return [f"{path} is gone (make clean takes it away, too); run it again"]
     if not wrong:
         # Results of this second execution must not replace the evidence of the first.
         second = identity(notebook, run, run.folder / "validation")

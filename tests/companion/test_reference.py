@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import runpy
+import sys
 
 import pytest
 from nbformat.v4 import new_output
 
-from milr.companion import reference
+from milr.companion import reference, run
 from milr.companion.reference import strip
 
 
@@ -38,6 +40,25 @@ def test_a_disk_that_is_full_leaves_the_notebook_as_it_was(printing, monkeypatch
             reference.refresh(printing)
     assert printing.read_bytes() == before
     assert reference.refresh(printing) and printing.read_bytes() != before
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_a_disk_that_is_full_and_an_interruption_are_each_said_in_a_sentence(
+    checkout, monkeypatch, capsys
+):
+    def stop(error):
+        def execute(*_):
+            raise error
+
+        monkeypatch.setattr(run, "execute", execute)
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_module("milr.companion.reference", run_name="__main__")
+        return stopped.value.code, capsys.readouterr().err
+
+    monkeypatch.setattr(sys, "argv", ["reference", "01_bounds"])
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert stop(full) == (1, "01_bounds: [Errno 28] No space left on device\n")
+    assert stop(KeyboardInterrupt()) == (130, "Interrupted; the notebook in hand is as it was.\n")
 
 
 def test_outputs_that_are_refreshed_do_not_make_a_notebook_newer(printing):

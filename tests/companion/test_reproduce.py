@@ -13,6 +13,7 @@ import pytest
 
 from milr.companion import manifest, reproduce, run, schedule, stage
 from milr.companion.profiles import Run
+from milr.data import cub_tables
 from milr.files import hold
 from milr.paths import ROOT
 
@@ -140,11 +141,12 @@ def test_only_what_changed_and_its_dependants_run_again(checkout, make):
     assert todo() == {"b_second"}
 
 
-def pretend_executed(checkout, notebook):
-    path = checkout.executed(notebook)
+def pretend_executed(checkout, notebook, run=None):
+    run = run or checkout.run
+    path = manifest.executed(notebook, run)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(notebook.read_text())
-    manifest.write(path, manifest.ingredients(notebook, checkout.run), 1)
+    manifest.write(path, manifest.ingredients(notebook, run), 1)
     path.with_suffix(".valid").write_text(manifest.digest(path))
     for file in (path, path.with_suffix(".valid")):
         touch(file)
@@ -195,6 +197,26 @@ def test_a_page_is_stale_once_its_notebook_or_one_that_it_needs_was_changed(chec
     assert "a notebook that it uses" in manifest.stale(checkout.second, checkout.run)
 
 
+def test_a_page_is_stale_once_its_figures_or_results_are_gone(checkout):
+    imports = "import matplotlib.pyplot as plt; from milr.companion import figures, results"
+    draw = "figures.save(plt.figure(), 'one', 'There is nothing to be seen.', {'x': [1]})"
+    record = "results.record('a.one', 1); print(1)"
+    checkout.notebook(checkout.first, [imports, draw, record, "print(2)", "print(3)"])
+    assert run.main([str(checkout.first), *checkout.run.arguments]) == 0
+    assert manifest.stale(checkout.first, checkout.run) == ""
+    kept = checkout.run.folder.with_name("kept")
+    shutil.copytree(checkout.run.folder, kept)
+    for gone in ("figures", "results"):
+        shutil.rmtree(checkout.run.folder / gone)
+        assert f"its {gone} are gone" in manifest.stale(checkout.first, checkout.run)
+        assert "a_first" in executed_anew(checkout)()
+        shutil.copytree(kept / gone, checkout.run.folder / gone)
+        assert manifest.stale(checkout.first, checkout.run) == ""
+    # As a disk may leave it on which the power failed before all was written.
+    (checkout.run.folder / "results" / "a_first.json").write_text("")
+    assert "its results are gone, or are not" in manifest.stale(checkout.first, checkout.run)
+
+
 def test_stored_reference_outputs_do_not_make_a_page_stale(checkout):
     pretend_executed(checkout, checkout.first)
     content = json.loads(checkout.first.read_text())
@@ -220,6 +242,17 @@ def test_code_and_the_style_of_figures_count_and_what_runs_notebooks_does_not(
     assert manifest.sources_digest() == before
     (tmp_path / "milr" / name).write_text("")
     assert manifest.sources_digest() != before
+
+
+def test_what_an_open_editor_keeps_beside_the_code_does_not_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    (tmp_path / "milr").mkdir()
+    (tmp_path / "milr" / "maps.py").write_text("x = 1")
+    before = manifest.sources_digest()
+    (tmp_path / "milr" / ".#maps.py").symlink_to("somebody@somewhere.1")
+    (tmp_path / "milr" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "milr" / ".ipynb_checkpoints" / "maps-checkpoint.py").write_text("x = 0")
+    assert manifest.sources_digest() == before
 
 
 def test_another_python_makes_all_pages_stale(checkout, monkeypatch):
@@ -337,6 +370,29 @@ def test_what_recorded_a_result_can_be_linked_to(checkout):
     assert content["cells"][1]["source"] == '<div id="cell-e2"></div>'
 
 
+@pytest.mark.parametrize("words", [(), ("--only", "a_first"), ("--step", "validate")])
+def test_a_notebook_that_can_not_be_read_is_named_before_anything_runs(checkout, make, words):
+    pretend_executed(checkout, checkout.first)
+    checkout.second.write_text(f"<<<<<<< HEAD\n{checkout.second.read_text()}")
+    code, said = make(*words)
+    assert code == 2 and "refused: b_second.ipynb is no notebook that can be read (Ex" in said
+    assert manifest.stale(checkout.first, checkout.run) == ""
+
+
+def test_only_what_the_table_of_contents_names_is_a_chapter(checkout):
+    contents = checkout.root / "_toc.yml"
+    contents.write_text(f"{contents.read_text()}# {{file: notebooks/c_later}}\n")
+    checkout.notebook(checkout.second, ["print(1)"], needs=["*"])
+    for name in ("Untitled", "a_first-Copy1", "c_later"):
+        shutil.copy(checkout.first, checkout.first.with_stem(name))
+    checkout.first.with_stem(".#b_second").symlink_to("nobody@nowhere.1")
+    chapters = [checkout.first, checkout.second]
+    assert manifest.notebooks(checkout.root) == reproduce.choose(checkout.root, []) == chapters
+    assert manifest.needs(checkout.second) == ["a_first"]
+    with pytest.raises(ValueError, match="no notebook 'Untitled' .*; there are a_first, b_second"):
+        reproduce.choose(checkout.root, ["Untitled"])
+
+
 def test_needed_notebooks_come_along_and_first(checkout):
     chosen = reproduce.choose(checkout.root, ["b_second"])
     assert [path.stem for path in chosen] == ["a_first", "b_second"]
@@ -350,8 +406,10 @@ def test_notebooks_that_need_each_other_are_refused(checkout, make):
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [(["--only", "c_third"], "no notebook 'c_third'; there are a_first, b_second"),
-     (["--seed", "x"], "invalid int"), (["--data", "cats"], "birds")],
+    [(["--only", "c_third"], "no notebook 'c_third' in _toc.yml; there are a_first"),
+     (["--seed", "x"], "'x' is no seed; give a whole number from 0 to 2147483647"),
+     (["--seed", "-1"], "'-1' is no seed"), (["--seed", str(2**31)], "'2147483648' is no seed"),
+     (["--data", "cats"], "birds")],
 )  # fmt: skip
 def test_unknown_words_are_refused(make, capfd, words, named):
     try:
@@ -371,6 +429,24 @@ def test_a_device_that_is_not_there_is_refused_before_a_page_is_out_of_date(
     assert code == 2
     assert "refused: device is 'cuda'; this machine offers auto, cpu" in said
     assert not any(manifest.stale(n, checkout.run) for n in (checkout.first, checkout.second))
+
+
+def test_photographs_that_are_not_there_are_refused_before_a_page_is_out_of_date(
+    checkout, make, monkeypatch
+):
+    monkeypatch.setenv("MILR_DATA", str(checkout.root / "data"))
+    images = checkout.root / "data" / cub_tables.FOLDER / cub_tables.TABLES[0]
+    cub = Run(profile="quick", data="cub")
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path, cub)
+    code, said = make("--data", "cub")
+    assert code == 2 and f"refused: {images} is missing. {cub_tables.HINT}\n" in said
+    for path in (checkout.first, checkout.second):
+        assert not manifest.stale(path, cub)
+    reproduce.refuse_absent(checkout.run)
+    images.parent.mkdir(parents=True)
+    images.touch()
+    reproduce.refuse_absent(cub)
 
 
 def test_a_build_folder_that_can_not_be_written_is_said(checkout, make, monkeypatch):

@@ -56,6 +56,12 @@ def test_what_was_recorded_before_is_not_read_again(folder, monkeypatch):
     assert len(asked) == 1
 
 
+def test_a_result_does_not_wait_for_the_disk(folder, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("it waited"))
+    results.record("first", 1)
+    assert json.loads((folder / "03_network.json").read_text())["values"]["first"]["value"] == 1
+
+
 def test_a_result_that_the_disk_refuses_leaves_those_before_it(folder, monkeypatch):
     results.record("first", 1)
     before = (folder / "03_network.json").read_text()

@@ -6,7 +6,7 @@ import subprocess
 import nbformat
 import pytest
 
-from milr.companion import reference, validate
+from milr.companion import compare, reference, validate
 from milr.companion.run import strip_ansi
 from milr.paths import ROOT
 
@@ -62,6 +62,26 @@ def test_agreeing_outputs_are_green_and_a_corrupted_number_is_red(referenced):
     assert "Cell outputs differ" in strip_ansi(outcome.stdout)
 
 
+def test_what_a_person_has_set_up_for_other_tests_does_not_count(referenced, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-n 2")
+    monkeypatch.setenv("PYTEST_PLUGINS", "there_is_none")
+    outcome = validate.nbval(referenced, {})
+    assert outcome.returncode == 0, outcome.stdout
+
+
+def test_a_notebook_is_told_once_what_is_not_compared():
+    class Node:
+        parent = None
+
+    book, other = Node(), Node()
+    book.skip_compare = ("metadata",)
+    cells = [Node() for _ in range(3)]
+    for cell in cells:
+        cell.parent = book
+    compare.pytest_collection_modifyitems([*cells, other])
+    assert book.skip_compare == ("metadata", *compare.SKIPPED)
+
+
 @pytest.mark.parametrize(("deaths", "wrong"), [(1, False), (9, True)])
 def test_a_kernel_that_does_not_start_is_started_again(checkout, monkeypatch, deaths, wrong):
     monkeypatch.setattr(validate, "problems", lambda notebook: [])
@@ -94,6 +114,13 @@ def test_what_takes_the_place_of_a_copy_meanwhile_is_not_valid(checkout, monkeyp
     monkeypatch.setattr(validate, "nbval", compare)
     assert validate.validate(checkout.first, checkout.run) == []
     assert not validate.is_valid(path)
+
+
+def test_a_copy_that_was_taken_away_is_said(checkout, capsys):
+    assert validate.main([str(checkout.first), *checkout.run.arguments]) == 1
+    said = capsys.readouterr().err
+    assert f"{checkout.executed(checkout.first)} is gone (make clean" in said
+    assert "a_first  NOT VALID: see above" in said
 
 
 def test_a_cell_without_an_execution_count_is_a_problem(referenced):
