@@ -55,17 +55,22 @@ def replace_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def files_below(folder: Path, *patterns: str) -> list[Path]:
-    """Return the files below a folder that match one of the patterns, sorted.
+    """Return the files below a folder that match one of the patterns (all, if none), sorted.
 
-    None whose name, or that of a folder on the way, begins with a dot: an editor's locks, which may
-    be links to nowhere, and its copies.
+    Folders may be links to elsewhere. None whose name, or that of a folder on the way, begins with
+    a dot: an editor's locks, which may be links to nowhere, its copies, and what a system leaves.
     """
-    return sorted(
-        path
-        for pattern in patterns
-        for path in folder.rglob(pattern)
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    seen, files = set(), []
+    for here, below, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(here)
+        if place in seen:  # a link that leads back, or there again
+            below.clear()
+            continue
+        seen.add(place)
+        below[:] = sorted(name for name in below if name[0] != ".")
+        files += [Path(here, name) for name in names if name[0] != "."]
+    wanted = patterns or ("*",)
+    return sorted(path for path in files if path.is_file() and any(map(path.match, wanted)))
 
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> object:

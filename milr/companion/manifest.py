@@ -7,15 +7,12 @@ written after it. Without a manifest that agrees with everything there is no pag
 import functools
 import hashlib
 import json
-import os
-import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from milr.companion.profiles import Run, read_notebook, resolve
-from milr.files import UNFINISHED, files_below, replace_text
-from milr.paths import ROOT, data_root
+from milr.files import UNFINISHED, files_below, read_yaml, replace_text
+from milr.paths import CUB, ROOT, data_root
 
 # These run the notebooks and make the pages; what a notebook computes does not depend on them.
 _MACHINERY = {"companion/" + name + ".py" for name in (
@@ -29,10 +26,12 @@ def notebooks(root: Path) -> list[Path]:
 
     A notebook that only lies beside them, such as a copy, is none.
     """
-    contents = re.sub(r"#.*", "", (root / "_toc.yml").read_text())
-    named = sorted(set(re.findall(r"\bnotebooks/([\w-]+)", contents)))
-    paths = [root / "notebooks" / f"{name}.ipynb" for name in named]
-    return [path for path in paths if path.exists()]
+    contents = read_yaml(root / "_toc.yml")
+    pages = [
+        page["file"] for part in contents.get("parts", [contents]) for page in part["chapters"]
+    ]
+    paths = [root / f"{page}.ipynb" for page in pages if page.startswith("notebooks/")]
+    return sorted(path for path in paths if path.exists())
 
 
 def needs(notebook: Path) -> list[str]:
@@ -56,7 +55,7 @@ def data_digest(notebook: Path, run: Run) -> str:
     Those are the photographs in a run of them, and what the notebook's `milr.data` metadata names:
     folders below the data root.
     """
-    photographs = ["CUB_200_2011"] if run.data == "cub" else []
+    photographs = [CUB] if run.data == "cub" else []
     return _files_digest(data_root(), (*photographs, *_told(notebook, "data")))
 
 
@@ -193,20 +192,7 @@ def _files_digest(root: Path, names: tuple[str, ...]) -> str:
     lines = [
         f"{path.relative_to(root)} {path.stat().st_size}\n"
         for folder in sorted({root / name for name in names})
-        for path in sorted(_files_below(folder))
-        if path.is_file() and path.suffix not in UNFINISHED
+        for path in files_below(folder)
+        if path.suffix not in UNFINISHED
     ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:32] if lines else ""
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """The files in a folder and those below it, which may be links to elsewhere; no hidden ones."""
-    seen = set()
-    for here, below, found in os.walk(folder, followlinks=True):
-        place = os.path.realpath(here)
-        if place in seen:  # a link that leads back, or there again
-            below.clear()
-            continue
-        seen.add(place)
-        below[:] = sorted(name for name in below if name[0] != ".")
-        yield from (Path(here, name) for name in found if name[0] != ".")

@@ -11,15 +11,9 @@ from pathlib import Path
 from milr.companion import manifest, schedule, stage
 from milr.companion.profiles import Run, add_arguments, load, read_notebook, resolve, run_of
 from milr.files import hold
-from milr.paths import ROOT, data_root
+from milr.paths import CUB, GET_CUB, ROOT, data_root
 
 STEPS = ("reproduce", "validate", "book")
-# As `milr.data.cub_tables` has them, which isn't imported here: it is none of the leaves.
-PHOTOGRAPHS = "CUB_200_2011/images.txt"
-FETCH = (
-    "Get the data set with `make data-cub`, or let MILR_DATA name the folder that holds "
-    "CUB_200_2011."
-)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -94,8 +88,9 @@ def refuse_absent(run: Run) -> None:
 
     Raises ValueError for a device that is not there, and for photographs that are not.
     """
-    if run.data == "cub" and not (data_root() / PHOTOGRAPHS).is_file():
-        raise ValueError(f"{data_root() / PHOTOGRAPHS} is missing. {FETCH}")
+    photographs = data_root() / CUB / "images.txt"
+    if run.data == "cub" and not photographs.is_file():
+        raise ValueError(f"{photographs} is missing. {GET_CUB}")
     if run.device not in ("auto", "cpu"):
         # Imported here: it brings torch, which takes seconds and which the others don't need.
         from milr.distributed import make_fabric

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from milr import cache
 from milr.data import cub_tables
-from milr.data.cub_tables import HINT, TABLES, Annotations, folder_of, read
+from milr.data.cub_tables import TABLES, Annotations, folder_of, read
 from milr.data.images import ImageSet, content_digest
+from milr.paths import GET_CUB
 
 SPLITS = ("train", "validation", "novel", "official-train", "official-test")
 Window = tuple[float, float, float]
@@ -80,7 +81,7 @@ def load(split: str, size: int = 84, root: Path | None = None, *, margin: float 
     notes, folder = read(root), folder_of(root)
     rows = np.flatnonzero(notes.present & _belongs(notes, split))
     if not len(rows):
-        raise ValueError(f"no photograph of the split {split!r} is in {folder}. {HINT}")
+        raise ValueError(f"no photograph of the split {split!r} is in {folder}. {GET_CUB}")
     kept = cache.cached(
         "cub",
         {"split": split, "size": size, "margin": margin, "pillow": PIL.__version__},
@@ -89,13 +90,11 @@ def load(split: str, size: int = 84, root: Path | None = None, *, margin: float 
         data=_content(folder, notes, rows),
     )
     species = [int(s) for s in np.unique(notes.species[rows])]
-    targets = torch.from_numpy(np.searchsorted(species, notes.species[rows]))
-    classes = tuple(notes.classes[s] for s in species)
     return ImageSet(
         images=kept["images"],
-        targets=targets,
-        classes=classes,
-        digest=content_digest(kept["digest"], targets, *classes),
+        targets=torch.from_numpy(np.searchsorted(species, notes.species[rows])),
+        classes=tuple(notes.classes[s] for s in species),
+        digest=kept["digest"],
         boxes=kept["boxes"],
         parts=kept["parts"],
         part_names=notes.part_names,
@@ -154,7 +153,7 @@ def _decode(notes: Annotations, rows: np.ndarray, folder: Path, size: int, margi
             raise ValueError(
                 f"{folder / 'bounding_boxes.txt'} has the bird of {notes.names[row]} at "
                 f"{notes.boxes[row].tolist()}, outside of that photograph of {photo.width} x "
-                f"{photo.height} pixels; one of the two files is damaged: fetch them again. {HINT}"
+                f"{photo.height} pixels; one of the two is damaged: fetch them again. {GET_CUB}"
             )
         square = box_window(photo.size, notes.boxes[row], margin)
         image = torch.from_numpy(np.array(_cut(photo, square, size))).permute(2, 0, 1)
@@ -180,7 +179,7 @@ def _open(path: Path) -> Image.Image:
     except (OSError, SyntaxError) as error:
         raise ValueError(
             f"{path} is not a whole JPEG ({error}). Remove it, so that its row is skipped like "
-            f"that of an absent photograph, or fetch it again. {HINT}"
+            f"that of an absent photograph, or fetch it again. {GET_CUB}"
         ) from error
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from milr.paths import data_root
+from milr.paths import CUB, GET_CUB, data_root
 
-FOLDER = "CUB_200_2011"
 TABLES = (
     "images.txt",
     "classes.txt",
@@ -24,9 +23,6 @@ RULES = {
     "train_test_split.txt": (lambda official: np.isin(official, (0, 1)), "0 or 1 is due"),
     "bounding_boxes.txt": (lambda box: box[:, 2:] > 0, "a width and a height above 0 are due"),
 }
-HINT = (
-    f"Get the data set with `make data-cub`, or let MILR_DATA name the folder that holds {FOLDER}."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +50,7 @@ class Annotations:
 
 def folder_of(root: Path | None) -> Path:
     """CUB_200_2011 below `root`, or below the data root if None."""
-    return (data_root() if root is None else Path(root)) / FOLDER
+    return (data_root() if root is None else Path(root)) / CUB
 
 
 def read(root: Path | None = None) -> Annotations:
@@ -72,7 +68,7 @@ def read(root: Path | None = None) -> Annotations:
     if not 1 <= species.min() <= species.max() <= len(classes):
         raise ValueError(
             f"{folder / 'classes.txt'} has {len(classes)} species, but images are of number "
-            f"{species.max()}; the file is damaged. {HINT}"
+            f"{species.max()}; the file is damaged. {GET_CUB}"
         )
     official = _numbers(folder, "train_test_split.txt", 1, ids)
     here = {
@@ -99,7 +95,7 @@ def _words(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
         if len(row) != 2 or not row[0].isdigit():
             raise ValueError(
                 f"row {number} of {folder / name} is {' '.join(row)!r}, not a number and a name; "
-                f"the file is damaged. {HINT}"
+                f"the file is damaged. {GET_CUB}"
             )
     return np.array([int(i) for i, _ in rows]), np.array([text.strip() for _, text in rows])
 
@@ -110,12 +106,12 @@ def _numbers(folder: Path, name: str, columns: int, ids: np.ndarray) -> np.ndarr
     try:
         table = np.loadtxt(lines, ndmin=2)
     except ValueError as error:
-        raise ValueError(f"{folder / name} is damaged: {error}. {HINT}") from error
+        raise ValueError(f"{folder / name} is damaged: {error}. {GET_CUB}") from error
     if table.shape[1] != columns + 1 or not np.array_equal(table[:, 0], ids):
         raise ValueError(
             f"{folder / name} has {table.shape[0]} rows of {table.shape[1]} numbers where "
             f"{len(ids)} rows of {columns + 1} are due, or does not number its images as "
-            f"images.txt does; the file is damaged or of another data set. {HINT}"
+            f"images.txt does; the file is damaged or of another data set. {GET_CUB}"
         )
     table = table[:, 1:]
     for holds, due in (_FINITE, RULES.get(name, _FINITE)):
@@ -125,23 +121,23 @@ def _numbers(folder: Path, name: str, columns: int, ids: np.ndarray) -> np.ndarr
             found = " ".join(f"{value:.12g}" for value in table[row])
             raise ValueError(
                 f"row {row + 1} of {folder / name} says {found} where {due}; the file is damaged. "
-                f"{HINT}"
+                f"{GET_CUB}"
             )
     return table
 
 
 def _text(folder: Path, name: str) -> str:
     if not (folder / name).is_file():
-        raise FileNotFoundError(f"{folder / name} is missing. {HINT}")
+        raise FileNotFoundError(f"{folder / name} is missing. {GET_CUB}")
     try:
         return (folder / name).read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{folder / name} is damaged: {error}. {HINT}") from error
+        raise ValueError(f"{folder / name} is damaged: {error}. {GET_CUB}") from error
 
 
 def _photograph_folders(folder: Path) -> list[Path]:
     if not (folder / "images").is_dir():
-        raise FileNotFoundError(f"the folder {folder / 'images'} is missing. {HINT}")
+        raise FileNotFoundError(f"the folder {folder / 'images'} is missing. {GET_CUB}")
     return [entry for entry in (folder / "images").iterdir() if entry.is_dir()]
 
 

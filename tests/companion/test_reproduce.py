@@ -13,9 +13,8 @@ import pytest
 
 from milr.companion import manifest, reproduce, run, schedule, stage
 from milr.companion.profiles import Run
-from milr.data import cub_tables
 from milr.files import hold
-from milr.paths import ROOT
+from milr.paths import CUB, GET_CUB, ROOT
 
 
 @pytest.fixture
@@ -435,12 +434,12 @@ def test_photographs_that_are_not_there_are_refused_before_a_page_is_out_of_date
     checkout, make, monkeypatch
 ):
     monkeypatch.setenv("MILR_DATA", str(checkout.root / "data"))
-    images = checkout.root / "data" / cub_tables.FOLDER / cub_tables.TABLES[0]
+    images = checkout.root / "data" / CUB / "images.txt"
     cub = Run(profile="quick", data="cub")
     for path in (checkout.first, checkout.second):
         pretend_executed(checkout, path, cub)
     code, said = make("--data", "cub")
-    assert code == 2 and f"refused: {images} is missing. {cub_tables.HINT}\n" in said
+    assert code == 2 and f"refused: {images} is missing. {GET_CUB}\n" in said
     for path in (checkout.first, checkout.second):
         assert not manifest.stale(path, cub)
     reproduce.refuse_absent(checkout.run)

@@ -25,7 +25,8 @@ def waiting(tmp_path):
     for name, needed in needs.items():
         note = {"cells": [], "metadata": {"milr": {"needs": needed}}}
         (tmp_path / "notebooks" / f"{name}.ipynb").write_text(json.dumps(note))
-    (tmp_path / "_toc.yml").write_text("".join(f"- file: notebooks/{name}\n" for name in needs))
+    chapters = [{"file": f"notebooks/{name}"} for name in needs]
+    (tmp_path / "_toc.yml").write_text(json.dumps({"chapters": chapters}))
 
     def took(**seconds):
         reference = tmp_path / schedule.REFERENCE

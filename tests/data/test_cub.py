@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from milr.data import cub, cub_tables
-from milr.paths import ROOT, data_root
+from milr.paths import CUB, ROOT, data_root
 
 BOX = (60, 30, 50, 40)
 BEAK = (100, 50)
@@ -141,13 +141,13 @@ def test_a_photograph_that_changes_is_decoded_again(root):
     ("name", "old", "new"),
     [("image_class_labels.txt", "7 3", "7 1"), ("classes.txt", "001.Black_Ani", "001.Black_Anis")],
 )
-def test_another_species_or_name_of_one_is_another_digest(root, name, old, new):
+def test_another_species_or_name_of_one_is_another_key(root, name, old, new):
     """The photographs stay as they are; what is learned from them does not."""
     first = cub.load("train", 16, root)
     path = root / "CUB_200_2011" / name
     path.write_text(path.read_text().replace(old, new))
     again = cub.load("train", 16, root)
-    assert torch.equal(first.images, again.images) and first.digest != again.digest
+    assert torch.equal(first.images, again.images) and first.key != again.key
 
 
 @pytest.mark.parametrize("name", cub_tables.TABLES)
@@ -248,7 +248,7 @@ def test_wrong_arguments_are_refused(root, arguments, message):
 @pytest.fixture
 def real():
     for candidate in (data_root(), ROOT.parent / "shared" / "data"):
-        if (candidate / cub_tables.FOLDER).is_dir():
+        if (candidate / CUB).is_dir():
             return candidate
     pytest.skip("the CUB photographs are not here: `make data-cub`, or set MILR_DATA")
 

@@ -83,7 +83,7 @@ def test_a_sample_has_its_pictures_classes_and_objects(sample, size):
     assert int(found.labels[0].sum()) == size * size // 4
 
 
-def test_the_same_pictures_of_another_class_have_another_digest(sample):
+def test_the_same_pictures_of_another_class_have_another_key(sample):
     first = stl10.load_sample("test", root=sample)
     folder = sample / "stl10_sample"
     for part in ("test", "test_masks"):
@@ -91,7 +91,7 @@ def test_the_same_pictures_of_another_class_have_another_digest(sample):
     path = folder / "labels.csv"
     path.write_text(path.read_text().replace("cat", "dog"))
     again = stl10.load_sample("test", root=sample)
-    assert torch.equal(first.images, again.images) and first.digest != again.digest
+    assert torch.equal(first.images, again.images) and first.key != again.key
 
 
 def test_an_absent_sample_or_picture_is_named(sample, tmp_path):
