@@ -42,6 +42,9 @@ def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-t
     # PyTorch itself calls the only one of a kind "mps:0", or "cpu:0".
     if index and not (index.isdecimal() if kind == "cuda" else kind != "auto" and index == "0"):
         raise ValueError(f"device is {device!r}; a number goes with cuda alone, as in cuda:1")
+    if index and kind == "cuda" and int(index) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ValueError(f"device is {device!r}; this machine has cuda:0 to cuda:{last}")
     if processes < 1:
         raise ValueError(f"processes is {processes}; give 1 or more")
     if precision not in PRECISIONS:

@@ -140,8 +140,11 @@ def test_one_of_several_accelerators_is_the_one_that_was_named(monkeypatch):
     asked = {}
     monkeypatch.setattr(distributed, "devices", lambda: ("cpu", "cuda"))
     monkeypatch.setattr(distributed, "Fabric", lambda **given: asked.update(given))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     distributed.make_fabric("cuda:1")
     assert asked["accelerator"] == "cuda" and asked["devices"] == [1]
+    with pytest.raises(ValueError, match="'cuda:2'; this machine has cuda:0 to cuda:1"):
+        distributed.make_fabric("cuda:2")
     distributed.make_fabric("cuda")
     assert asked["devices"] == 1
 

@@ -41,7 +41,8 @@ def build(root: Path, run: Run, chosen: Sequence[Path]) -> Path:
     `chosen` are the notebooks that must be there; others are shown as executed if they are up to
     date, and otherwise as not run, which allows warnings, since pages refer to each other.
 
-    Raises Refused if one of `chosen` is stale, or if the build says a warning or fails.
+    Raises Refused if one of `chosen` is stale, for two figures in one cell, or if the build says a
+    warning or fails.
     """
     refuse_stale(chosen, run)
     # Before anything is read: what is changed while the book is built is not in it.
@@ -94,7 +95,10 @@ def fingerprint(root: Path, run: Run) -> str:
 
 
 def stage(root: Path, run: Run, source: Path) -> list[str]:
-    """Fill `source` with prose and notebooks; return the names of the notebooks not run."""
+    """Fill `source` with prose and notebooks; return the names of the notebooks not run.
+
+    Raises Refused for a notebook with two figures in one cell.
+    """
     ignore = shutil.ignore_patterns("__pycache__", ".*", "_build")
     shutil.copytree(root / "book", source / "book", ignore=ignore)
     for name in ("_config.yml", "_toc.yml"):
@@ -107,7 +111,10 @@ def stage(root: Path, run: Run, source: Path) -> list[str]:
             content = read_notebook(manifest.executed(notebook, run))
             _quiet(content)
             anchor_results(content)
-            figures.for_page(content, run.folder, pages)
+            try:
+                figures.for_page(content, run.folder, pages)
+            except ValueError as error:
+                raise Refused(f"page {notebook.stem} can't be shown: {error}") from error
         else:
             content = _not_run(read_notebook(notebook))
             absent.append(notebook.stem)

@@ -149,6 +149,7 @@ def pretend_executed(checkout, notebook, run=None):
     path.with_suffix(".valid").write_text(manifest.digest(path))
     for file in (path, path.with_suffix(".valid")):
         touch(file)
+    return path
 
 
 def executed_anew(checkout):
@@ -214,6 +215,22 @@ def test_a_page_is_stale_once_its_figures_or_results_are_gone(checkout):
     # As a disk may leave it on which the power failed before all was written.
     (checkout.run.folder / "results" / "a_first.json").write_text("")
     assert "its results are gone, or are not" in manifest.stale(checkout.first, checkout.run)
+
+
+def test_a_book_with_two_figures_in_one_cell_is_refused(checkout, make):
+    pretend_executed(checkout, checkout.second)
+    copy = pretend_executed(checkout, checkout.first)
+    content = json.loads(copy.read_text())
+    shown = [{"milr": {"name": name}, "width": 400} for name in ("one", "two")]
+    content["cells"][1]["outputs"] = [
+        {"output_type": "display_data", "data": {}, "metadata": {"image/png": picture}}
+        for picture in shown
+    ]
+    copy.write_text(json.dumps(content))
+    copy.with_suffix(".valid").write_text(manifest.digest(copy))
+    code, said = make("--step", "book")
+    assert code == 1
+    assert "page a_first can't be shown: cell 2 shows one, two: give each figure a cell of" in said
 
 
 def test_stored_reference_outputs_do_not_make_a_page_stale(checkout):
