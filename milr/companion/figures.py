@@ -14,14 +14,17 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image
-from matplotlib.figure import Figure
 
 from milr.files import replace_file
 from milr.paths import ROOT, build_root
+
+if TYPE_CHECKING:
+    # Those who run notebooks and build the book draw nothing, and it takes two seconds.
+    from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("milr.mplstyle")
 DOTS_PER_INCH = 200
@@ -31,7 +34,7 @@ DIGITS = 12  # of a digest, on the page; the file beside the picture has all of 
 
 
 def save(
-    figure: Figure,
+    figure: "Figure",
     name: str,
     alt: str,
     data: Mapping[str, np.ndarray],
@@ -66,7 +69,9 @@ def save(
     text = json.dumps(sidecar, indent=1, ensure_ascii=False) + "\n"
     for suffix, content in ((".npz", arrays), (".png", picture), (".json", text.encode())):
         replace_file(folder / f"{name}{suffix}", lambda file, content=content: file.write(content))
-    plt.close(figure)
+    from matplotlib import pyplot
+
+    pyplot.close(figure)
     width = round(figure.get_size_inches()[0] * PAGE_PIXELS_PER_INCH)
     shown = {"milr": {"name": name, "caption": caption, **origin}}
     return Image(data=picture, format="png", alt=alt, width=width, metadata=shown)
@@ -151,7 +156,7 @@ def _check(name: str, alt: str, data: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"data[{key!r}] of figure {name} is {kind}: give numbers or words")
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     # Without the version of matplotlib in it, the same numbers give the same bytes.
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Fit an explainer to a trained prototypical network, once: it is kept in the cache.
+"""Fit an explainer to a trained network, once: it is kept in the cache.
 
 python -m milr.models.explainers --network-data birds --beta 1 --seed 0
 fabric run --accelerator=cuda --devices=4 milr/models/explainers.py --beta 1
@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 import milr
 from milr import MILR, distributed
@@ -37,6 +38,7 @@ METHOD = tuple(
 )
 OBJECTIVE = ("models/learner.py", "models/prototypical.py", "data/episodes.py", "data/images.py")
 SOURCES = (*(_HERE / name for name in METHOD + OBJECTIVE), Path(__file__))
+DECISIONS = ("episodes", "classes")
 
 
 @dataclass(frozen=True)
@@ -87,38 +89,56 @@ def explain(
     """
     sets = sets or load_sets(settings.training, ("train", "validation"))
     network, _ = train(settings.training, sets)
+    return network, explainer_of(network, settings, sets["train"])
+
+
+def explainer_of(
+    network: nn.Module, settings: Explaining, images: ImageSet, decision: str = "episodes"
+) -> MILR:
+    """The explainer fitted to a network on the images that it learned from, from the cache.
+
+    settings: of the training only device, precision, processes and seed count
+    decision: which loss the bottleneck has to keep low: "episodes", of a `PrototypicalNetwork`, or
+              "classes", of a network that gives logits of the images' classes
+
+    Raises ValueError for another decision.
+    """
+    if decision not in DECISIONS:
+        raise ValueError(f"decision is {decision!r}; give one of {', '.join(DECISIONS)}")
     # The order of numbers in memory that convolutions are fastest with.
     network = network.to(memory_format=torch.channels_last)
     layers = settings.local, settings.representation, settings.evidence
     how = {name: getattr(settings, name) for name in ("beta", "critic", "members", "seed")}
     explainer = MILR(network, *layers, **how)
-    fabric = distributed.make_fabric(
-        settings.training.device, settings.training.processes, settings.training.precision
-    )
+    training = settings.training
+    fabric = distributed.make_fabric(training.device, training.processes, training.precision)
     explainer.device = str(fabric.device)
     # By the kind of device, not by how it was asked for: "auto" finds what "cpu" made.
-    config = asdict(settings) | {"device": fabric.device.type}
+    config = asdict(settings) | {"device": fabric.device.type, "decision": decision}
     config["training"] |= {"device": fabric.device.type, "processes": None}
     # With the weights: the same settings may have trained another network by other code.
-    learned = content_digest(sets["train"].key, *network.state_dict().values())
+    learned = content_digest(images.key, *network.state_dict().values())
     place = {"config": config, "sources": SOURCES, "data": learned}
     state = once(
         fabric,
         "explainer",
         place,
-        lambda: _fit(explainer, network, settings, sets["train"], fabric).state(),
+        lambda: _fit(explainer, network, settings, images, decision, fabric).state(),
     )
-    return network, explainer.load_state(state)
+    return explainer.load_state(state)
 
 
-def _fit(explainer, network, settings: Explaining, images: ImageSet, fabric) -> MILR:
-    def objective(outputs: Tensor, batch: Tensor) -> Tensor:
+def _fit(explainer, network, settings: Explaining, images: ImageSet, decision, fabric) -> MILR:
+    def of_episodes(outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         embeddings = distributed.gather(outputs.float())
         return episodes(network, embeddings.unflatten(0, (settings.ways, -1)))[0]
 
+    def of_classes(outputs: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return functional.cross_entropy(outputs.float(), batch[1].to(outputs.device))
+
     return explainer.fit(
         _batches(settings, images),
-        objective,
+        of_classes if decision == "classes" else of_episodes,
         steps=settings.steps,
         critic_steps=settings.critic_steps,
         critic_batches=settings.critic_batches,
@@ -128,11 +148,12 @@ def _fit(explainer, network, settings: Explaining, images: ImageSet, fabric) -> 
     )
 
 
-def _batches(settings: Explaining, images: ImageSet) -> Iterator[Tensor]:
-    """Normalised training images, this process's share of each batch, class by class."""
+def _batches(settings: Explaining, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised images with their classes, this process's share of each batch, class by class."""
     seed = settings.training.seed * 1009 + settings.seed
     for indices in batches_by_class(images.targets, settings.ways, settings.per_class, seed):
-        yield normalise(distributed.share_of(images.images[indices]))
+        own = distributed.share_of(indices)
+        yield normalise(images.images[own]), images.targets[own]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -149,7 +149,6 @@ def pretend_executed(checkout, notebook, run=None):
     path.with_suffix(".valid").write_text(manifest.digest(path))
     for file in (path, path.with_suffix(".valid")):
         touch(file)
-    return path
 
 
 def executed_anew(checkout):
@@ -218,16 +217,18 @@ def test_a_page_is_stale_once_its_figures_or_results_are_gone(checkout):
 
 
 def test_a_book_with_two_figures_in_one_cell_is_refused(checkout, make):
-    pretend_executed(checkout, checkout.second)
-    copy = pretend_executed(checkout, checkout.first)
-    content = json.loads(copy.read_text())
+    content = json.loads(checkout.first.read_text())
     shown = [{"milr": {"name": name}, "width": 400} for name in ("one", "two")]
     content["cells"][1]["outputs"] = [
         {"output_type": "display_data", "data": {}, "metadata": {"image/png": picture}}
         for picture in shown
     ]
-    copy.write_text(json.dumps(content))
-    copy.with_suffix(".valid").write_text(manifest.digest(copy))
+    checkout.first.write_text(json.dumps(content))
+    (checkout.run.folder / "figures").mkdir(parents=True)
+    for file in ("one.png", "one.npz", "two.png", "two.npz"):
+        (checkout.run.folder / "figures" / file).touch()
+    for path in (checkout.first, checkout.second):
+        pretend_executed(checkout, path)
     code, said = make("--step", "book")
     assert code == 1
     assert "page a_first can't be shown: cell 2 shows one, two: give each figure a cell of" in said

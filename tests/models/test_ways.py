@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from milr.data.episodes import batches_by_class
 from milr.data.images import ImageSet, normalise
-from milr.models import fitted, ways
+from milr.models import explainers, ways
 from milr.models.classifier import Classifier, CrossEntropy, correct, held_out
 from milr.models.explainers import Explaining
 from milr.models.learner import episodes
@@ -159,17 +159,17 @@ def test_an_explainer_of_a_given_network_keeps_its_decision_and_is_found_again(
 ):
     network = Classifier(6).eval()
     settings = replace(EXPLAINING, representation="fc")
-    maps = fitted.explain(network, settings, colours, "classes").explain(
+    maps = explainers.explainer_of(network, settings, colours, "classes").explain(
         normalise(colours.images[:2])
     )
     assert maps.decision.shape == (2, 8, 8)
-    monkeypatch.setattr(fitted, "_fit", lambda *_: 1 / 0)
-    again = fitted.explain(network, settings, colours, "classes")
+    monkeypatch.setattr(explainers, "_fit", lambda *_: 1 / 0)
+    again = explainers.explainer_of(network, settings, colours, "classes")
     assert again.explain(normalise(colours.images[:2])).decision.equal(maps.decision)
     with pytest.raises(ZeroDivisionError):
-        fitted.explain(Classifier(6).eval(), settings, colours, "classes")
-    with pytest.raises(ValueError, match="decision is 'both'; give one of classes, episodes"):
-        fitted.explain(network, settings, colours, "both")
+        explainers.explainer_of(Classifier(6).eval(), settings, colours, "classes")
+    with pytest.raises(ValueError, match="decision is 'both'; give one of episodes, classes"):
+        explainers.explainer_of(network, settings, colours, "both")
 
 
 def test_the_objective_is_the_loss_of_the_decision(colours, monkeypatch):
@@ -181,12 +181,12 @@ def test_the_objective_is_the_loss_of_the_decision(colours, monkeypatch):
         seen[settings["steps"]] = (outputs, targets, objective(outputs, batch))
         raise StopIteration
 
-    monkeypatch.setattr(fitted.MILR, "fit", fit)
+    monkeypatch.setattr(explainers.MILR, "fit", fit)
     for steps, network, decision in (
         (1, Classifier(6).eval(), "classes"), (2, PrototypicalNetwork().eval(), "episodes"),
     ):  # fmt: skip
         with pytest.raises(StopIteration):
-            fitted.explain(network, replace(EXPLAINING, steps=steps), colours, decision)
+            explainers.explainer_of(network, replace(EXPLAINING, steps=steps), colours, decision)
     outputs, targets, loss = seen[1]
     assert loss.isclose(functional.cross_entropy(outputs, targets))
     outputs, _, loss = seen[2]
