@@ -97,7 +97,7 @@ def explainer_of(
 ) -> MILR:
     """The explainer fitted to a network on the images that it learned from, from the cache.
 
-    settings: of the training only device, precision, processes and seed count
+    settings: of those of the training only device, precision, processes and seed are looked at
     decision: which loss the bottleneck has to keep low: "episodes", of a `PrototypicalNetwork`, or
               "classes", of a network that gives logits of the images' classes
 
