@@ -82,6 +82,26 @@ class MaskNetwork(nn.Module):
             return self.last(self.middle(hidden.relu()).relu()).sigmoid()
 
 
+class MaskNetworks(nn.ModuleList):
+    """Several mask networks, whose mean is the mask: it depends less on where each began."""
+
+    def forward(
+        self, evidence: Sequence[Tensor], shape: tuple[int, ...], turn: int | None = None
+    ) -> Tensor:
+        """As `MaskNetwork.forward`. turn: for learning, each image is masked by one network alone,
+        the first image by network number turn, the next one by the next, and so on around.
+        """
+        if turn is None:
+            return torch.stack([network(evidence, shape) for network in self]).mean(0)
+        images = torch.arange(len(evidence[0]))
+        own = [images[(i - turn) % len(self) :: len(self)] for i in range(len(self))]
+        parts = [
+            network([output[rows] for output in evidence], shape)
+            for network, rows in zip(self, own, strict=True)
+        ]
+        return torch.cat(parts)[torch.cat(own).argsort()]
+
+
 def _on_grid(layer: nn.Linear, output: Tensor, shape: tuple[int, ...]) -> Tensor:
     columns = layer(as_locations(output, "evidence").to(layer.weight))
     if output.dim() == 4 and output.shape[2:] != shape:

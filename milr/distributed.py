@@ -65,9 +65,14 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Number of this process among those that train together, from 0."""
+    return 0 if world_size() == 1 else dist.get_rank()
+
+
 def is_first() -> bool:
     """Whether this is the process that writes and prints for all of them."""
-    return world_size() == 1 or dist.get_rank() == 0
+    return rank() == 0
 
 
 def share_of(batch: Tensor) -> Tensor:
@@ -81,7 +86,7 @@ def share_of(batch: Tensor) -> Tensor:
             f"a batch of {len(batch)} cannot be shared out equally over {world_size()} processes; "
             f"give a multiple of {world_size()}"
         )
-    return batch if world_size() == 1 else batch.chunk(world_size())[dist.get_rank()]
+    return batch if world_size() == 1 else batch.chunk(world_size())[rank()]
 
 
 def gather(x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from milr.weights import Weights, digest
 # What reading a file says that `save` did not write, or that is damaged.
 _DAMAGE = (AttributeError, EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError)
 
-FORMAT = 3
+FORMAT = 4
 
 
 class Features(NamedTuple):
@@ -53,7 +53,9 @@ class MILR:
     for which the redundant information cannot be negative in truth).
     beta: price of a nat through the bottleneck, per element, against the objective. critic:
     "linear", "two-layer" or "concatenated". members: how many critics of each kind; their bounds
-    are averaged, which steadies the maps. seed: of the inserted modules and the noise.
+    are averaged, which steadies the maps. masks: how many mask networks, averaged as well; each
+    learns from its own share of the images, so that of many each learns too little. seed: of the
+    inserted modules and the noise.
     device: where to work ("cpu", "cuda", "mps"); by default where the model is.
     Raises ValueError for an unknown layer or setting.
     """
@@ -68,6 +70,7 @@ class MILR:
         beta: float = 1.0,
         critic: str = "two-layer",
         members: int = 4,
+        masks: int = 2,
         seed: int = 0,
         device: str | None = None,
     ):
@@ -82,12 +85,12 @@ class MILR:
         doors.positive("0.1 keeps much, 10 little", beta=beta)
         if critic not in tuple(CRITICS):  # a list has no hash
             raise ValueError(f"critic is {critic!r}; it must be one of {', '.join(CRITICS)}")
-        doors.whole(1, members=members)
+        doors.whole(1, members=members, masks=masks)
         doors.seed(seed)
         if device is not None:
             doors.device(device)
         self.beta, self.seed, self.device = float(beta), seed, device
-        self.critic, self.members = critic, members
+        self.critic, self.members, self.masks = critic, members, masks
         self.history: dict[str, list[float]] = {}
         self._inserted: Inserted | None = None
         # Those that were fitted to; of no matter to one made by `around`.
@@ -358,7 +361,7 @@ class MILR:
         NotFitted before `fit`, ValueError for a model without these layers; one whose layers are
         of other widths is refused as soon as it is explained.
         """
-        settings = {name: getattr(self, name) for name in ("critic", "members", "seed")}
+        settings = {name: getattr(self, name) for name in ("critic", "members", "masks", "seed")}
         layers = self.local, self.representation, self.evidence
         made = MILR(model, *layers, beta=self.beta if beta is None else beta, **settings)
         made._inserted, made.history, made._digest = self._fitted(), self.history, self._digest
@@ -483,6 +486,7 @@ class MILR:
             list(self.evidence),
             self.critic,
             self.members,
+            self.masks,
         ]
 
 

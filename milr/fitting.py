@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from milr import doors, feeding, taps
-from milr.distributed import gather, make_fabric, world_size
+from milr.distributed import gather, make_fabric, rank, world_size
 from milr.infonce import critic_bound
 from milr.inserted import KEPT, Inserted
 from milr.readings import log_normaliser
@@ -138,7 +138,7 @@ def _insert(explainer, stream, count: int, device) -> Inserted:
         for i, output in enumerate(features.evidence):
             moments[f"evidence {i}"].add(taps.as_locations(output, "evidence"))
     found = {name: moment.result() for name, moment in moments.items()}
-    settings = explainer.critic, explainer.members, explainer.seed
+    settings = explainer.critic, explainer.members, explainer.masks, explainer.seed
     inserted = Inserted(found, locations, *settings).to(device)
     inserted.offset.copy_(torch.tensor(taps.offset(explainer.model, explainer.local, images)))
     return inserted
@@ -168,7 +168,8 @@ def _fit_mask(explainer, inserted, stream, noise, objective, training, steps, ra
         images = feeding.images_of(batch, training.fabric.device)
         with training.fabric.autocast():
             features = _features(explainer, images, inserted.locations)
-        keep = mask(inserted.standard_evidence(features.evidence), inserted.locations)
+        turn = noise.turn(len(images), len(inserted.mask))
+        keep = mask(inserted.standard_evidence(features.evidence), inserted.locations, turn)
         passed = inserted.inject(features.local, keep, noise(features.local))
         with training.fabric.autocast():
             outputs = explainer.run_with(images, passed)
@@ -351,6 +352,14 @@ class _Noise:
         seen = self._share(torch.rand, z) >= share
         return z * seen / (1 - share)
 
+    def turn(self, count: int, masks: int) -> int:
+        """Which mask network has the first of this process's so many images.
+
+        At random, or one would always have the same images of batches that come again.
+        """
+        first = int(torch.randint(masks, (1,), generator=self.generator))
+        return first + rank() * count
+
     def places(self, count: int) -> Tensor:
         """At most `LOCATIONS` of so many locations, the same in all processes."""
         return torch.randperm(count, generator=self.generator)[:LOCATIONS]
@@ -359,8 +368,7 @@ class _Noise:
         count = len(like)
         shape = world_size() * count, *like.shape[1:]
         whole = draw(shape, generator=self.generator, dtype=torch.float32)
-        rank = torch.distributed.get_rank() if world_size() > 1 else 0
-        return whole[rank * count : (rank + 1) * count].to(like.device)
+        return whole[rank() * count :][:count].to(like.device)
 
 
 class _Training(NamedTuple):

@@ -1,4 +1,4 @@
-"""What is inserted beside a model: the mask, the two critics, and the numbers they stand on.
+"""What is inserted beside a model: the masks, the critics, and the numbers they stand on.
 
 Figure 1 and section 3.4 of the paper. The mask is that of section 3.4.2, which may see several
 layers (item 6 of the patent text); what it closes is replaced by noise (item 4) and not by 0.
@@ -25,11 +25,12 @@ class Inserted(nn.Module):
     layer of evidence "evidence 0", "evidence 1" and so on. locations: (H, W), or (N,) for tokens;
     the buffer `offset` says where in its cell of the image one looks (`milr.taps.offset`).
     critic: kind of the critics, of which each information has `members`: the mean of their bounds
-    is a bound as well, and its maps depend less on where the critics started. seed: of the initial
-    weights. `total_bank` and `decision_bank`, (members, samples, N, width), hold the embedded local
-    features of samples kept as negatives; `total_seen` and `decision_seen`, (members, samples,
-    width), their embedded representations; `total_normaliser` and `decision_normaliser`, (members,
-    N, samples), what `readings.log_normaliser` says of both.
+    is a bound as well, and its maps depend less on where the critics started. masks: how many mask
+    networks, whose mean is the mask, for the same reason. seed: of the initial weights.
+    `total_bank` and `decision_bank`, (members, samples, N, width), hold the embedded local features
+    of samples kept as negatives; `total_seen` and `decision_seen`, (members, samples, width), their
+    embedded representations; `total_normaliser` and `decision_normaliser`, (members, N, samples),
+    what `readings.log_normaliser` says of both.
     Raises ValueError for another kind of critic.
     """
 
@@ -39,6 +40,7 @@ class Inserted(nn.Module):
         locations: tuple[int, ...],
         critic: str,
         members: int,
+        masks: int,
         seed: int,
     ):
         super().__init__()
@@ -54,7 +56,8 @@ class Inserted(nn.Module):
         channels, width = len(self._mean("local")), len(self._mean("z"))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.mask = bottleneck.MaskNetwork(evidence, channels)
+            networks = (bottleneck.MaskNetwork(evidence, channels) for _ in range(masks))
+            self.mask = bottleneck.MaskNetworks(networks)
             self.total = _critics(critic, channels, width, members)
             self.decision = _critics(critic, channels, width, members)
         self.float()  # also where that is not torch's default
@@ -105,14 +108,15 @@ def _critics(kind: str, channels: int, width: int, members: int) -> nn.ModuleLis
 def from_state(state: dict[str, Tensor], locations: Sequence[int], critic: str) -> Inserted:
     """The module whose `state_dict` this is, in evaluation mode and without gradients.
 
-    locations: (H, W), or (N,) for tokens; critic: kind of its critics. All else, the number of
-    critics included, is read from the shapes in the state, which are those of `Inserted`. Raises
-    ValueError for an unknown kind, and RuntimeError for one that the state is not of.
+    locations: (H, W), or (N,) for tokens; critic: kind of its critics. All else, the numbers of
+    critics and masks included, is read from the shapes in the state, which are those of `Inserted`.
+    Raises ValueError for an unknown kind, and RuntimeError for one that the state is not of.
     """
     names = [key.removesuffix(" mean") for key in state if key.endswith(" mean")]
     moments = {name: (state[f"{name} mean"], state[f"{name} std"]) for name in names}
     members = len(state["total_bank"])
-    inserted = Inserted(moments, tuple(locations), critic, members, seed=0)
+    masks = len({key.split(".")[1] for key in state if key.startswith("mask.")})
+    inserted = Inserted(moments, tuple(locations), critic, members, masks, seed=0)
     for name in BANKS:
         setattr(inserted, name, torch.empty_like(state[name]))
     inserted.load_state_dict(state)

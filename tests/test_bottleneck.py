@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from milr.bottleneck import MaskNetwork, capacity, inject
+from milr.bottleneck import MaskNetwork, MaskNetworks, capacity, inject
 
 ZERO, ONE = torch.zeros(1), torch.ones(1)
 
@@ -121,6 +121,23 @@ def test_resizing_after_the_first_layer_is_resizing_before_it():
     fine, coarse = torch.randn(2, 3, 6, 6), torch.randn(2, 2, 3, 3)
     resized = torch.nn.functional.interpolate(coarse, (6, 6), mode="bilinear")
     torch.testing.assert_close(mask([fine, coarse], (6, 6)), mask([fine, resized], (6, 6)))
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_images_are_masked_by_one_network_each_in_turn_or_by_the_mean_of_all(count):
+    torch.manual_seed(0)
+    networks = MaskNetworks(MaskNetwork([3, 2], 4) for _ in range(3))
+    evidence = [torch.randn(count, 3, 6, 6), torch.randn(count, 2, 3, 3)]
+    alone = torch.stack([network(evidence, (6, 6)) for network in networks])
+    torch.testing.assert_close(networks(evidence, (6, 6)), alone.mean(0))
+    for turn in (0, 2, 5):
+        found = networks(evidence, (6, 6), turn)
+        expected = torch.stack([alone[(turn + i) % 3, i] for i in range(count)])
+        torch.testing.assert_close(found, expected)
+        networks.zero_grad()
+        found.sum().backward()
+        # Also those that no image asked have a gradient, 0: processes wait for it.
+        assert all(p.grad is not None for p in networks.parameters())
 
 
 @pytest.mark.parametrize("keep", [-0.1, 1.1])

@@ -45,6 +45,7 @@ def energy(outputs, batch):
         ({"beta": math.inf}, "beta is inf; it must be a finite number above 0"),
         ({"beta": "1"}, "beta is '1'; it must be a finite number above 0"),
         ({"members": 2.5}, "members is 2.5; give a whole number, 1 or more"),
+        ({"masks": 0}, "masks is 0; give 1 or more"),
         ({"seed": "a"}, "seed is 'a'; give a whole number"),
         ({"seed": -1}, "seed is -1; give 0 or more"),
         ({"seed": 2**32}, r"seed is 4294967296; give a whole number from 0 to below 2\*\*32"),
@@ -217,6 +218,8 @@ def test_a_state_that_is_not_whole_is_refused(model, explainer):
     with pytest.raises(ValueError, match="there is no history, inserted"):
         MILR(model, "0", "1").load_state({"made with": [], "locations": []})
     broken = whole["inserted"] | {"total_bank": whole["inserted"]["total_bank"] * math.nan}
+    with pytest.raises(ValueError, match="were fitted with .* make it with the same layers"):
+        MILR(model, "0", "1", members=1, masks=3).load_state(whole)
     with pytest.raises(ValueError, match="NaN or infinite numbers in total_bank"):
         MILR(model, "0", "1", members=1).load_state(whole | {"inserted": broken})
     less = {name: value for name, value in whole["inserted"].items() if name != "total_bank"}

@@ -90,7 +90,7 @@ def seconds_of_fitting(
     its budget is in steps, and a step is like any other; what is done once counts for a little too
     much by that.
     """
-    names = ("beta", "critic", "members", "seed")
+    names = ("beta", "critic", "members", "masks", "seed")
     layers = settings.local, settings.representation, settings.evidence
     explainer = MILR(network, *layers, **{name: getattr(settings, name) for name in names})
 

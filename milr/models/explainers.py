@@ -51,6 +51,8 @@ class Explaining:
     turn is the support.
     critic: linear ones read less than two-layer ones (their bounds are looser), but on validation
     species their decision maps point at the defining parts better.
+    masks: with two instead of one, the decision maps of two seeds agree better on validation
+    species and point at the defining parts better, for about a point more of accuracy lost.
     """
 
     training: Training = field(default_factory=Training)
@@ -61,6 +63,7 @@ class Explaining:
     critic_batches: int = 120
     hidden: float = 0.8
     members: int = 4
+    masks: int = 2
     bank: int = 256
     ways: int = 16
     per_class: int = 3
@@ -108,7 +111,7 @@ def explainer_of(
     # The order of numbers in memory that convolutions are fastest with.
     network = network.to(memory_format=torch.channels_last)
     layers = settings.local, settings.representation, settings.evidence
-    how = {name: getattr(settings, name) for name in ("beta", "critic", "members", "seed")}
+    how = {name: getattr(settings, name) for name in ("beta", "critic", "members", "masks", "seed")}
     explainer = MILR(network, *layers, **how)
     training = settings.training
     fabric = distributed.make_fabric(training.device, training.processes, training.precision)
