@@ -54,7 +54,7 @@ class MILR:
     beta: price of a nat through the bottleneck, per element, against the objective. critic:
     "linear", "two-layer" or "concatenated". members: how many critics of each kind; their bounds
     are averaged, which steadies the maps. masks: how many mask networks, averaged as well; each
-    learns from its own share of the images, so that of many each learns too little. seed: of the
+    learns from its own share of the images, so that two want some hundred steps. seed: of the
     inserted modules and the noise.
     device: where to work ("cpu", "cuda", "mps"); by default where the model is.
     Raises ValueError for an unknown layer or setting.
@@ -70,7 +70,7 @@ class MILR:
         beta: float = 1.0,
         critic: str = "two-layer",
         members: int = 4,
-        masks: int = 2,
+        masks: int = 1,
         seed: int = 0,
         device: str | None = None,
     ):

@@ -43,7 +43,7 @@ def apart(head: nn.Module):
 def fitted(processes: int) -> dict:
     fabric = distributed.make_fabric("cpu", processes)
     torch.manual_seed(0)
-    explainer = MILR(Small().eval(), "local", "pool", ("local", "later"), beta=0.5)
+    explainer = MILR(Small().eval(), "local", "pool", ("local", "later"), beta=0.5, masks=2)
     head = nn.Linear(8, 8)
     generator = torch.Generator().manual_seed(1)
     batches = [torch.randn(8, 3, 9, 9, generator=generator) for _ in range(6)]
