@@ -54,7 +54,7 @@ class MILR:
     beta: price of a nat through the bottleneck, per element, against the objective. critic:
     "linear", "two-layer" or "concatenated". members: how many critics of each kind; their bounds
     are averaged, which steadies the maps. masks: how many mask networks, averaged as well; each
-    learns from its own share of the images, so that two want some hundred steps. seed: of the
+    learns from its own share of the images, so that two want more steps. seed: of the
     inserted modules and the noise.
     device: where to work ("cpu", "cuda", "mps"); by default where the model is.
     Raises ValueError for an unknown layer or setting.
@@ -334,7 +334,7 @@ class MILR:
         if state["made with"] != self._signature():
             raise ValueError(
                 f"these modules were fitted with {state['made with']}, this explainer has "
-                f"{self._signature()}; make it with the same layers, critic and format"
+                f"{self._signature()}; make it with the same layers, critic, members, masks and format"
             )
         bad = [name for name, value in state["inserted"].items() if not value.isfinite().all()]
         if bad:
