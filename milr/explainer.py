@@ -334,7 +334,8 @@ class MILR:
         if state["made with"] != self._signature():
             raise ValueError(
                 f"these modules were fitted with {state['made with']}, this explainer has "
-                f"{self._signature()}; make it with the same layers, critic, members, masks and format"
+                f"{self._signature()}; make it with the same layers, critic, members, masks and "
+                "format"
             )
         bad = [name for name, value in state["inserted"].items() if not value.isfinite().all()]
         if bad:
