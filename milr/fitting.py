@@ -68,8 +68,9 @@ def fit(
     "total" and "decision", bounds in nats, for every step of the critics; under "held out ..."
     their value and standard error on the bank: further batches, in which images that the batches
     before had may come again.
-    Warns if the bottleneck has shut (`MILR.shut` says so later), if images come again in the bank,
-    where each is kept once then, and if the local layer's channels seem to come last.
+    Warns if the bottleneck has shut (`MILR.shut` says so later), if the bank takes more batches than
+    one pass through them has, where each image is kept once then, and if the local layer's channels
+    seem to come last.
     Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
     batches, no step of the critics, no batch for them or the moments, nothing left of z to see, a
     bank that is too small for an error of the bounds, an objective without a gradient, a local

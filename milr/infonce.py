@@ -245,10 +245,13 @@ class _SeparableLocationBound(torch.autograd.Function):
 
 
 def _blocks(critic: nn.Module, u: Tensor, columns: int) -> list[Tensor]:
-    """Slices of locations small enough that a block's scores stay within BLOCK numbers."""
+    """Parts of the locations small enough that a block's scores stay within BLOCK numbers.
+
+    Split and not sliced: on the way back each slice would make an array as large as u of its own.
+    """
     width = critic.width if isinstance(critic, ConcatenatedCritic) else 1
     step = max(1, BLOCK // (len(u) * columns * width))
-    return [u[:, start:stop] for start, stop in _ranges(u.shape[1], step)]
+    return list(u.split(step, dim=1))
 
 
 def _ranges(n: int, step: int) -> list[tuple[int, int]]:

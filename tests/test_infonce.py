@@ -192,18 +192,27 @@ def test_working_in_blocks_gives_the_value_and_gradient_of_all_scores(kind, form
 
 
 class LargestArray(TorchDispatchMode):
-    """Notes how many numbers the largest array holds that is made while it is on."""
+    """Notes how many numbers the largest array holds that is made while it is on.
 
-    numbers = 0
+    And how many arrays have as many as `size`, views of what is there not counted.
+    """
+
+    numbers, size, count = 0, 0, 0
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         made = function(*arguments, **(keywords or {}))
+        there = {place(one) for one in tree_leaves(arguments) if isinstance(one, torch.Tensor)}
         for one in tree_leaves(made):
             if isinstance(one, torch.Tensor):
                 # What is held, and not the shape: an expanded view holds next to nothing.
                 held = one.untyped_storage().nbytes() // one.element_size()
                 self.numbers = max(self.numbers, held)
+                self.count += held == self.size and place(one) not in there
         return made
+
+
+def place(array: torch.Tensor) -> int:
+    return array.untyped_storage().data_ptr()
 
 
 def largest_of_a_step(critic, x, z, bound) -> int:
@@ -236,6 +245,25 @@ def test_a_training_step_makes_no_array_above_a_block_or_the_embedded_features(
     assert blocks == allowed
     whole = largest_of_a_step(critic, x, z, lambda x, z: lower_bound(critic(x, z), form))
     assert whole >= k * n * k > allowed
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+@pytest.mark.parametrize("form", FORMS)
+def test_no_block_makes_an_array_as_large_as_all_features(kind, form, monkeypatch):
+    """Not as its gradient, either: of 3136 blocks each would write all of them."""
+    k, n, width = 8, 60, 16
+    critic = make_critic(kind, width, width, width)
+    u, v = (torch.randn(*shape, requires_grad=True) for shape in ((k, n, width), (k, width)))
+    made = []
+    for blocks in (3, n):
+        across = width if kind == "concatenated" else 1
+        monkeypatch.setattr("milr.infonce.BLOCK", k * k * across * (n // blocks))
+        u.grad = v.grad = None
+        with LargestArray() as arrays:
+            arrays.size = u.numel()
+            critic_bound(critic, u, v, form).backward()
+        made.append(arrays.count)
+    assert made[1] <= made[0] < 12
 
 
 def test_embedding_in_blocks_changes_neither_the_bound_nor_its_gradients(monkeypatch):
