@@ -68,8 +68,8 @@ def fit(
     "total" and "decision", bounds in nats, for every step of the critics; under "held out ..."
     their value and standard error on the bank: further batches, in which images that the batches
     before had may come again.
-    Warns if the bottleneck has shut (`MILR.shut` says so later), if the bank takes more batches than
-    one pass through them has, where each image is kept once then, and if the local layer's channels
+    Warns if the bottleneck has shut (`MILR.shut` says so later), if the bank takes more batches
+    than one pass through them has (each image is kept once then), and if the local layer's channels
     seem to come last.
     Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
     batches, no step of the critics, no batch for them or the moments, nothing left of z to see, a

@@ -271,14 +271,17 @@ def test_an_interrupted_set_up_is_begun_anew(tmp_path):
     assert not (tmp_path / "venv.lock").exists()
 
 
-@pytest.mark.parametrize("held", ["bin/python", "my work"])
-def test_an_environment_that_somebody_else_made_is_not_removed(tmp_path, held):
+@pytest.mark.parametrize(
+    ("held", "does"), [("bin/python", "exit 1"), ("bin/python", "exit 0"), ("my work", "exit 1")]
+)
+def test_an_environment_that_somebody_else_made_is_not_removed_or_changed(tmp_path, held, does):
     (tmp_path / "venv" / "bin").mkdir(parents=True)
-    fake(tmp_path / "venv", held, "exit 1")
+    fake(tmp_path / "venv", held, does)
+    fake(tmp_path / "venv", "bin/uv", "exit 9")
     fake(tmp_path, "python3", '[ "$2" = venv ] && exit 7; exit 0')
     done = setup(tmp_path / "venv", tmp_path)
     assert done.returncode == 1 and (tmp_path / "venv" / held).exists()
-    assert f"{tmp_path / 'venv'} is there already, was not made by make setup" in done.stderr
+    assert f"{tmp_path / 'venv'} is there already, and was not made by make setup" in done.stderr
     assert "Move it away, or remove it" in done.stderr
     assert not (tmp_path / "venv.lock").exists()
 

@@ -70,11 +70,11 @@ is_ready() {
         [ -z "$(find pyproject.toml requirements.lock -newer "$ready")" ]
 }
 
-# What somebody else made there is not ours to remove. (An empty folder holds nothing.)
+# What somebody else made there is not ours to remove or to change. (An empty folder holds nothing.)
 refuse_foreign() {
     if [ ! -e "$unfinished" ] && [ ! -e "$ready" ] && [ -n "$(ls -A "$folder" 2>/dev/null)" ]; then
-        echo "$folder is there already, was not made by make setup, and has no Python 3.11, 3.12" >&2
-        echo "or 3.13. Move it away, or remove it; then give the command again." >&2
+        echo "$folder is there already, and was not made by make setup, which would take out what" >&2
+        echo "the lock does not name. Move it away, or remove it; then give the command again." >&2
         exit 1
     fi
 }
@@ -88,8 +88,8 @@ if [ -n "$waited" ] && is_ready; then
     exit
 fi
 
+refuse_foreign
 if [ -e "$unfinished" ] || ! "$folder/bin/python" -c "$suits" >/dev/null 2>&1; then
-    refuse_foreign
     python=$(find_python)
     echo "Making the environment $folder with $("$python" --version)."
     rm -rf "$folder"

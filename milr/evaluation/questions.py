@@ -45,22 +45,26 @@ class Questions:
         }
 
 
-def ask(labels: Tensor, count: int, ways: int = 5, shots: int = 1, seed: int = 0) -> Questions:
+def ask(
+    labels: Tensor, count: int, ways: int = 5, shots: int = 1, seed: int = 0, part: int = 0
+) -> Questions:
     """So many images of a set, drawn at random, with an episode each; labels: (m,), their classes.
 
+    part: 0, 1, ... asks other images each time, so that those of several networks add up.
     Raises ValueError if there are fewer images than that, fewer classes than `ways`, or too few
     images of a class that is drawn.
     """
     known = labels.numpy()
     classes = np.unique(known)
-    if count > len(known) or ways > len(classes):
+    end = (part + 1) * count
+    if end > len(known) or ways > len(classes):
         raise ValueError(
-            f"asked for {count} queries in {ways}-way episodes; there are {len(known)} images of "
+            f"asked for {end} queries in {ways}-way episodes; there are {len(known)} images of "
             f"{len(classes)} classes"
         )
     draw = np.random.default_rng(seed)
     members = {c: np.flatnonzero(known == c) for c in classes}
-    query = draw.permutation(len(known))[:count]
+    query = draw.permutation(len(known))[end - count : end]
     support, right = [], []
     for image in query:
         others = draw.choice(classes[classes != known[image]], ways - 1, replace=False)

@@ -10,7 +10,6 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,12 +53,11 @@ def permuted(targets: Tensor, seed: int = 0) -> Tensor:
 def rank_similarity(maps: Tensor, others: Tensor) -> Tensor:
     """Spearman's rank correlation of each two maps (B, H, W), over their pixels: (B,).
 
-    Signs count; take `maps.abs()` to compare magnitudes. 0 for a constant map, which is like no
-    other. Raises ValueError for maps of different shapes.
+    Signs count; take `maps.abs()` to compare magnitudes. NaN where either is constant: it has no
+    order, so it can neither pass nor fail. Raises ValueError for maps of different shapes.
     """
     _check_alike(maps, others)
-    found = rank_correlation(maps.flatten(1).numpy(), others.flatten(1).numpy())
-    return torch.from_numpy(np.nan_to_num(found))
+    return torch.from_numpy(rank_correlation(maps.flatten(1).numpy(), others.flatten(1).numpy()))
 
 
 def edge_similarity(maps: Tensor, images: Tensor) -> Tensor:

@@ -28,8 +28,14 @@ class Score:
 
     @property
     def value(self) -> float:
-        """Sum of the numerators by sum of the denominators."""
-        return float(self.numerators.sum() / self.denominators.sum())
+        """Sum of the numerators by sum of the denominators; NaN if no image counts."""
+        bottom = self.denominators.sum()
+        return float(self.numerators.sum() / bottom) if bottom else np.nan
+
+    @property
+    def each(self) -> np.ndarray:
+        """Of each image of each explainer on its own; NaN where it does not count."""
+        return self.numerators / np.where(self.denominators > 0, self.denominators, np.nan)
 
 
 def score(found: Sequence[Sequence[Ratio | Tensor]]) -> Score:
@@ -80,20 +86,18 @@ class Resamples:
         return self._interval(one.value, self.values(one))
 
     def difference(self, one: Score, other: Score) -> Paired | None:
-        """One score minus another: its interval, and on how many images the first is larger."""
+        """One score minus another: its interval, and on how many images the first is larger.
+
+        Each image is counted once for every explainer that either score has measured it with.
+        """
         values = self.values(one) - self.values(other)
         found = self._interval(one.value - other.value, values)
         if found is None:
             return None
-        a, b = (self._each(s) for s in (one, other))
+        a, b = np.broadcast_arrays(one.each, other.each)
         known = np.isfinite(a) & np.isfinite(b)
         wins, ties = (a > b)[known].sum(), (a == b)[known].sum()
         return Paired(found, int(wins), int(ties), int(known.sum()))
-
-    def _each(self, one: Score) -> np.ndarray:
-        """Of each image of each explainer on its own; NaN where it does not count."""
-        counted = np.where(one.denominators > 0, one.denominators, np.nan)
-        return np.broadcast_to(one.numerators / counted, self.shape).reshape(-1)
 
     def _interval(self, value: float, drawn: np.ndarray) -> Interval | None:
         if np.isnan(drawn).mean() > (1 - LEVEL) / 2 or not np.isfinite(value):

@@ -9,8 +9,9 @@ from milr.data.images import ImageSet
 DATA = ("birds", "cub")
 
 # An explainer's beta, compared on validation classes by `python -m milr.models.choose --explainer`:
-# at most 2, and at most 8, points of accuracy lost. That of birds at the faithful setting was
-# lowered once more after a first run on novel species, so its result there is not blind.
+# at most 2, and at most 8, points of accuracy lost, with one mask network and with two. That of
+# birds at the faithful setting was lowered once more after a first run on novel species, so its
+# result there is not blind.
 FAITHFUL = {"birds": 1.5, "cub": 4.0}
 SHARP = {"birds": 12.0, "cub": 9.0}
 

@@ -114,7 +114,10 @@ def test_a_figure_without_data_names_none(results, tmp_path):
     assert "seed 3" in caption and "data" not in caption
 
 
-@pytest.mark.parametrize("chapter", ["02_birds", "03_prototypical_network", "09_evaluation"])
+@pytest.mark.parametrize(
+    "chapter",
+    ["02_birds", "03_prototypical_network", "04_milr_module", "05_figures", "09_evaluation"],
+)
 def test_every_figure_of_a_chapter_on_birds_names_its_data(chapter):
     saved = {
         ast.unparse(call.args[1]): {keyword.arg for keyword in call.keywords}
@@ -124,7 +127,9 @@ def test_every_figure_of_a_chapter_on_birds_names_its_data(chapter):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "figures.save"
     }
     assert len(saved) > 5
-    assert [name for name, given in saved.items() if "data_digest" not in given] == []
+    # The module is a drawing, of no data.
+    without = {name for name, given in saved.items() if "data_digest" not in given}
+    assert without <= {"'module'"}
 
 
 def test_two_figures_in_a_cell_are_refused_by_name(results, tmp_path):

@@ -2,11 +2,14 @@
 
 import json
 import re
+from dataclasses import fields
 
 import pytest
 
 from milr.companion import profiles
 from milr.companion.profiles import PROFILES, Run, resolve
+from milr.models.explainers import Explaining
+from milr.models.settings import Training
 from milr.paths import ROOT
 
 
@@ -92,6 +95,21 @@ def test_every_profile_of_the_book_fits_its_notebooks(profile, data):
         resolve(path, Run(data=data, profile=profile))
     for name in sections.get("common") or {}:
         assert name in profiles.DATA or any(name in names for names in known.values())
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("data", profiles.DATA)
+def test_what_a_profile_passes_on_is_a_setting_of_what_takes_it(profile, data):
+    """`resolve` sees that it is a mapping; a wrong word in it would come to light hours later."""
+    takers = {"training": Training, "learning": Training, "fit": Explaining}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        defaults = profiles.declared(path)
+        for name, value in resolve(path, Run(data=data, profile=profile)).items():
+            if not isinstance(value, dict):
+                continue
+            taker = next((takers[word] for word in name.split("_") if word in takers), None)
+            known = {field.name for field in fields(taker)} if taker else set(defaults[name])
+            assert set(value) <= known, f"{path.stem}: {name}"
 
 
 def test_smoke_is_what_stands_in_the_parameters_cells():

@@ -35,6 +35,15 @@ def test_the_same_seed_asks_the_same(questions):
     assert not torch.equal(other.query, questions.query)
 
 
+def test_parts_ask_other_images(questions):
+    parts = [ask(LABELS, 8, ways=3, seed=1, part=part) for part in range(3)]
+    asked = torch.cat([one.query for one in parts])
+    assert sorted(asked.tolist()) == list(range(24))
+    assert torch.equal(asked[:20], questions.query)
+    with pytest.raises(ValueError, match="asked for 32 queries"):
+        ask(LABELS, 8, ways=3, part=3)
+
+
 def test_the_target_is_the_networks_own_log_probability(questions):
     torch.manual_seed(0)
     network = PrototypicalNetwork()

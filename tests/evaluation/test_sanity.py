@@ -79,8 +79,11 @@ def test_rank_similarity_is_spearman_s_image_by_image():
     assert torch.allclose(sanity.rank_similarity(maps, maps.exp()), torch.ones(3).double())
 
 
-def test_a_constant_map_is_like_no_other():
-    assert sanity.rank_similarity(torch.ones(1, 4, 4), draw(1, 4, 4)).tolist() == [0]
+def test_a_constant_map_has_no_order_that_could_pass_or_fail():
+    maps, others = draw(3, 4, 4), draw(3, 4, 4, seed=1)
+    maps[0], others[2] = 1, 0
+    found = sanity.rank_similarity(maps, others)
+    assert found.isnan().tolist() == [True, False, True]
 
 
 def test_a_map_of_edges_is_found_out():

@@ -53,6 +53,21 @@ def test_a_method_without_explainers_is_compared_with_each_of_them():
     assert paired.difference.value == 1
 
 
+def test_scores_of_one_explainer_count_each_image_once_where_others_have_more():
+    values = np.array([[[0.0, 1, 1, 2]], [[3, 1, 0, 1]]])
+    resamples = Resamples(2, 3, 4)
+    paired = resamples.difference(mean_of(values), mean_of(np.ones((2, 1, 4))))
+    assert (paired.wins, paired.ties, paired.count) == (2, 4, 8)
+    same = Resamples(2, 1, 4).difference(mean_of(values), mean_of(np.ones((2, 1, 4))))
+    assert paired.difference.value == same.difference.value
+
+
+def test_where_no_image_counts_there_is_no_value():
+    nothing = score([[torch.full((4,), torch.nan)]])
+    assert np.isnan(nothing.value)
+    assert Resamples(1, 1, 4).interval(nothing) is None
+
+
 def test_a_ratio_whose_denominators_cancel_says_nothing():
     noise = drawn((1, 1, 50))
     assert Resamples(1, 1, 50).interval(Score(np.ones((1, 1, 50)), noise)) is None
