@@ -108,6 +108,7 @@ class MILR:
         works. For settings, and for what is raised, see `milr.fitting.fit`.
         """
         self._inserted, self.history = fitting.fit(self, batches, objective, **settings)
+        taps.move(self._inserted, taps.device_of(self.model))
         self._weights = Weights(self.model)
         self._digest = self._weights.digest
         return self
@@ -273,7 +274,7 @@ class MILR:
         doors.whole(1, batch_size=batch_size)
         doors.images(images)
         with self._working(inserted) as device, torch.no_grad():
-            chunks = [self.features(chunk.to(device)) for chunk in images.split(batch_size)]
+            chunks = (self.features(chunk.to(device)) for chunk in images.split(batch_size))
             return torch.cat([self.keep_of(chunk, inserted).cpu() for chunk in chunks])
 
     def save(self, path: str | Path) -> None:
@@ -461,12 +462,12 @@ class MILR:
             self._weights.check(self.model)
         with self.frozen_model() as device:
             home = taps.device_of(inserted)
-            inserted.to(device)
+            taps.move(inserted, device)
             try:
                 yield device
             finally:
                 # As the model: many explainers, of large grids, fill a GPU with what they keep.
-                inserted.to(home)
+                taps.move(inserted, home)
 
     @contextmanager
     def frozen_model(self):

@@ -140,17 +140,17 @@ class Stream:
         self.again = self._batch is not batches
 
     def __next__(self):
-        try:
-            found = next(self._batch)
-        except StopIteration:
-            if not self.again or not self.count:
-                raise ValueError(
-                    f"the batches ended after {self.count}, and the fit takes {self.needed}; give "
-                    "a list or a data loader, which can be gone through again, or an iterator that "
-                    "is long enough"
-                ) from None
+        found = next(self._batch, self)
+        if found is self and self.again and self.count:
             self.length = min(self.length, self.count)
             self._batch = iter(self.batches)
-            found = next(self._batch)
+            # Nothing, of what looks as if it could be gone through again and can't.
+            found = next(self._batch, self)
+        if found is self:
+            raise ValueError(
+                f"the batches ended after {self.count}, and the fit takes {self.needed}; give a "
+                "list or a data loader, which can be gone through again, or an iterator that is "
+                "long enough"
+            )
         self.count += 1
         return found

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from milr import doors, feeding, taps
-from milr.distributed import gather, make_fabric, rank, world_size
+from milr.distributed import PRECISIONS, gather, make_fabric, rank, world_size
 from milr.infonce import critic_bound
 from milr.inserted import KEPT, Inserted
 from milr.readings import log_normaliser
@@ -99,6 +99,7 @@ def fit(
                 f"the fabric works on {fabric.device}, the explainer on {device}; make both for "
                 "one device"
             )
+        _check_precision(fabric)
         inserted = _insert(explainer, stream, moment_batches, device)
         noise = _Noise(explainer)
         training = _Training(fabric, learning_rate, progress)
@@ -109,6 +110,15 @@ def fit(
         inserted.requires_grad_(False).eval()
         history |= _fill_bank(explainer, inserted, stream, noise, training, bank)
     return inserted, history
+
+
+def _check_precision(fabric: Fabric) -> None:
+    precision, allowed = fabric.strategy.precision.precision, (*PRECISIONS, "16-mixed")
+    if precision not in allowed:
+        raise ValueError(
+            f"the fabric's precision is {precision}; the inserted modules learn in float32, so "
+            f"give one of {', '.join(allowed)}"
+        )
 
 
 def _check_hidden_and_bank(hidden: float, bank: int) -> None:

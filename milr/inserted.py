@@ -54,8 +54,9 @@ class Inserted(nn.Module):
         self.layers = len(moments) - 2
         evidence = [len(self._mean(f"evidence {i}")) for i in range(self.layers)]
         channels, width = len(self._mean("local")), len(self._mean("z"))
+        # Of the CPU alone: torch.manual_seed would begin the random numbers of a GPU anew, too.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             networks = (bottleneck.MaskNetwork(evidence, channels) for _ in range(masks))
             self.mask = bottleneck.MaskNetworks(networks)
             self.total = _critics(critic, channels, width, members)

@@ -109,14 +109,20 @@ def frozen(model: nn.Module, device: torch.device | None = None) -> Iterator[nn.
         for parameter in changed:
             parameter.requires_grad_(False)
         if moves:
-            model.to(device)
+            move(model, device)
         with _buffers_kept(model):
             yield model
     finally:
         if moves:
-            model.to(home)
+            move(model, home)
         for parameter in changed:
             parameter.requires_grad_(True)
+
+
+def move(module: nn.Module, device: torch.device) -> None:
+    """To the device, with parameters that can still learn also where the caller is in inference."""
+    with torch.inference_mode(False):
+        module.to(device)
 
 
 def _check_still(model: nn.Module) -> None:
@@ -224,10 +230,20 @@ def _output(model: nn.Module, layer: str, images: Tensor) -> Tensor:
     # Fast convolutions multiply what lies beside a window by 0, which spreads a NaN: cuDNN's work
     # on tiles, those in bfloat16 on blocks of the channels.
     plain = torch.autocast(images.device.type, enabled=False)
-    exact = torch.backends.cudnn.flags(enabled=False)
-    with replace(model, layer, stop), torch.no_grad(), plain, exact, suppress(_Reached):
+    with replace(model, layer, stop), torch.no_grad(), plain, _no_cudnn(), suppress(_Reached):
         model(images)
     return found[0]
+
+
+@contextmanager
+def _no_cudnn():
+    """torch's own context for this asks for all settings, and fails if TF32's are set by kind."""
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def as_locations(features: Tensor, name: str) -> Tensor:

@@ -84,6 +84,28 @@ def test_what_lay_on_the_cpu_goes_back_there():
     assert {value.device.type for value in loaded._inserted.state_dict().values()} == {"cpu"}
 
 
+def test_what_was_fitted_lies_where_the_model_does():
+    explainer = fitted(model(), device="cuda")
+    assert {value.device.type for value in explainer._inserted.state_dict().values()} == {"cpu"}
+
+
+def test_a_model_that_was_explained_in_inference_can_still_learn():
+    network = model()
+    explainer = fitted(network, device="cuda")
+    with torch.inference_mode():
+        explainer.explain(batches()[0])
+    sure(network(batches()[0]), None).backward()
+
+
+def test_the_random_numbers_there_are_left_alone(tmp_path):
+    explainer = fitted(model())
+    torch.cuda.manual_seed(5)
+    expected = torch.rand(3, device="cuda")
+    torch.cuda.manual_seed(5)
+    MILR(model(), "1", "5", ("1", "3")).load_state(explainer.state())
+    assert torch.equal(torch.rand(3, device="cuda"), expected)
+
+
 def test_refining_and_passing_work_there():
     there = fitted(model().cuda())
     here = MILR(model(), "1", "5", ("1", "3")).load_state(there.state())

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -149,6 +150,24 @@ def test_the_same_seed_gives_the_same_modules(convolutional, explainer):
         explainer.state()["inserted"].values(), again.state()["inserted"].values(), strict=True
     ):
         assert torch.equal(a, b)
+
+
+def test_no_random_numbers_of_a_gpu_are_begun_anew(convolutional, monkeypatch):
+    monkeypatch.setattr(torch, "manual_seed", lambda _: pytest.fail("seeds all devices"))
+    explainer = MILR(convolutional, "stem", "pool")
+    state = explainer.fit(list(batches((2, 4, 4))), cross_entropy, **FAST).state()
+    MILR(convolutional, "stem", "pool").load_state(state)
+
+
+def test_of_a_chunks_features_no_more_is_held_than_its_mask_needs(explainer, monkeypatch):
+    steps = []
+    for name in ("features", "keep_of"):
+        own = getattr(explainer, name)
+        monkeypatch.setattr(
+            explainer, name, lambda *given, n=name, own=own: [steps.append(n), own(*given)][1]
+        )
+    explainer.keep(torch.randn(6, 2, 4, 4), batch_size=2)
+    assert steps == 3 * ["features", "keep_of"]
 
 
 def test_fitting_leaves_the_global_random_numbers_alone(convolutional):
@@ -506,6 +525,15 @@ def test_in_lower_precision_the_model_alone_computes_with_less():
     # A keep of 0.95, where all begin, would be 0.949 in bfloat16.
     assert half.history["keep"][0] == pytest.approx(full.history["keep"][0], rel=1e-4)
     assert half.history["total"] == pytest.approx(full.history["total"], abs=2e-2)
+
+
+def test_a_precision_in_which_the_critics_cannot_learn_is_refused_at_once(convolutional):
+    fabric = Fabric(accelerator="cpu", precision="bf16-true")
+    explainer = MILR(convolutional, "stem", "pool")
+    data = iter(batches((2, 4, 4)))
+    with pytest.raises(ValueError, match="precision is bf16-true.*32-true, bf16-mixed"):
+        explainer.fit(data, cross_entropy, fabric=fabric, **FAST)
+    assert next(data) is not None
 
 
 def test_maps_can_be_read_behind_any_mask(fitted_to_bits):

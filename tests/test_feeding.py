@@ -59,6 +59,10 @@ def test_too_few_batches_are_told_with_how_many_it_takes():
         fit(iter([draw(8, 3, 6, 6)] * 3))
     for words in ("ended after 3", "1 for the moments", "2 for the mask", "2 for the critics"):
         assert words in str(found.value)
+    few = iter([draw(8, 3, 6, 6)] * 3)
+    once = type("Once", (), {"__iter__": lambda _: few})()
+    with pytest.raises(ValueError, match="ended after 3"):
+        fit(once)
     with pytest.raises(ValueError, match="batch of one image.*drop_last=True"):
         fit([draw(8, 3, 6, 6), draw(1, 3, 6, 6)])
 

@@ -186,6 +186,25 @@ def test_where_a_location_looks_is_found_out(layers, expected, count):
     assert images.isfinite().all() and hooks(model) == 0
 
 
+def test_where_a_location_looks_is_found_whatever_was_said_of_tf32():
+    settings = torch.backends.cudnn.conv
+    before = settings.fp32_precision
+    try:
+        settings.fp32_precision = "ieee"
+        model = stack(nn.Conv2d(3, 4, 3, stride=2, padding=1))
+        assert taps.offset(model, "0", torch.randn(2, 3, 16, 16)) == (0.25, 0.25)
+    finally:
+        settings.fp32_precision = before
+
+
+def test_what_is_moved_in_inference_can_still_learn(monkeypatch):
+    module, found = nn.Linear(2, 2), []
+    monkeypatch.setattr(module, "to", lambda _: found.append(torch.is_inference_mode_enabled()))
+    with torch.inference_mode():
+        taps.move(module, torch.device("cpu"))
+    assert found == [False]
+
+
 def test_a_residual_network_looks_near_the_corner_of_its_cells():
     model = resnet18(weights=None).eval()
     images = torch.randn(2, 3, 84, 84)

@@ -85,7 +85,7 @@ class ImageSet:
             kept,
             targets=targets[targets >= 0],
             classes=tuple(self.classes[c] for c in chosen),
-            digest=_derived(self.digest, "classes", chosen),
+            digest=_derived(kept.digest, "classes", chosen),
         )
 
     def _class_index(self, given: int | str) -> int:

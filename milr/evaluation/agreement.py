@@ -83,7 +83,7 @@ def information_after(
         raise ValueError(f"{len(tested.z)} samples to test; give at least two times {batch}")
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         standard, standard_z = _standardiser(change(learned)), _standardiser(learned.z)
         network = make_critic(critic, learned.local.shape[-1], learned.z.shape[-1])
         optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)

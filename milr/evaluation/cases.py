@@ -162,7 +162,10 @@ def maps_of(one: Case, named: Mapping[str, Sequence[Peer]]) -> dict[str, list[Te
     device = taps.device_of(one.network).type
     numbers = _numbers(one.network.state_dict())
     asked = content_digest(images, target.name, *target.context, str(one.network), *numbers)
-    inserted = [content_digest(*_numbers(e.state()["inserted"])) for e in one.explainers]
+    # Refined masks also depend on beta.
+    inserted = [
+        content_digest(str(e.beta), *_numbers(e.state()["inserted"])) for e in one.explainers
+    ]
 
     def made(name: str, index: int, peer: Peer) -> Tensor:
         config = {"method": name, "layer": peer.layer, "fitted": peer.fitted}

@@ -43,7 +43,7 @@ def readout(
         return {"mask": mask, "moments": moments, "seconds": seconds}
 
     config = asdict(settings) | {"steps": steps, "device": taps.device_of(network).type}
-    learned = content_digest(images.key, *network.state_dict().values())
+    learned = content_digest(images.key, str(network), *network.state_dict().values())
     kept = cached("readout", config, make, sources=SOURCES, data=learned)
     moments = [tuple(pair) for pair in kept["moments"]]
     found = schulz.Readout((layers[0], *layers[1]), moments, BLUR, settings.seed)
@@ -74,7 +74,7 @@ def literal_form(
         config,
         make,
         sources=(*FITTED_BY, Path(literal.__file__), Path(__file__)),
-        data=content_digest(images.key, *network.state_dict().values()),
+        data=content_digest(images.key, str(network), *network.state_dict().values()),
     )
     found = literal.Literal({name: tuple(pair) for name, pair in kept["moments"].items()})
     found.load_state_dict(kept["module"])

@@ -34,6 +34,7 @@ METHOD = tuple(
         "feeding",
         "fitting",
         "explainer",
+        "distributed",
     )
 )
 OBJECTIVE = ("models/learner.py", "models/prototypical.py", "data/episodes.py", "data/images.py")
@@ -121,7 +122,7 @@ def explainer_of(
     config = asdict(settings) | {"device": fabric.device.type, "decision": decision}
     config["training"] |= {"device": fabric.device.type, "processes": None}
     # With the weights: the same settings may have trained another network by other code.
-    learned = content_digest(images.key, *network.state_dict().values())
+    learned = content_digest(images.key, str(network), *network.state_dict().values())
     place = {"config": config, "sources": SOURCES, "data": learned}
     state = once(
         fabric,

@@ -84,7 +84,7 @@ def learn(
     data = content_digest(images.key, prepare(images.images[:FIRST]))
 
     def make() -> dict[str, Tensor]:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(seed)
             _start_anew(network)
             _train(network.to(device), images, prepare, settings, seed)
@@ -96,10 +96,14 @@ def learn(
 
 
 def _written_in(network: nn.Module) -> list[Path]:
-    """The files of the modules' classes, but for those of torch, whose version counts."""
+    """The files of the modules' classes and of all that these are made from.
+
+    But for those of Python, and of torch, whose version counts.
+    """
     files = set()
-    for kind in {type(module) for module in network.modules()}:
-        if kind.__module__.split(".")[0] not in ("torch", "torchvision"):
+    kinds = {kind for module in network.modules() for kind in type(module).__mro__}
+    for kind in kinds:
+        if kind.__module__.split(".")[0] not in ("builtins", "torch", "torchvision"):
             file = getattr(sys.modules.get(kind.__module__), "__file__", None)
             if file is None:
                 raise ValueError(

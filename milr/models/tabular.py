@@ -12,7 +12,7 @@ def perceptron(widths: tuple[int, ...], seed: int = 0) -> nn.Sequential:
     """Linear layers from `widths[0]` features over hidden ones to `widths[-1]` logits."""
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for one, other in zip(widths, widths[1:], strict=False):
             layers += [nn.Linear(one, other), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

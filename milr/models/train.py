@@ -35,6 +35,7 @@ _MILR = Path(__file__).parent.parent
 SOURCES = (
     *(_MILR / "models" / f"{name}.py" for name in ("train", "learner", "prototypical")),
     _MILR / "models" / "augmentation.py",
+    _MILR / "distributed.py",
     *(_MILR / "data" / f"{name}.py" for name in ("images", "episodes")),
 )
 CHECKPOINT_SECONDS = 30.0

@@ -37,7 +37,7 @@ class Literal(nn.Module):
         widths = {name: len(mean) for name, (mean, _) in moments.items()}
         channels, width = widths.pop("local"), widths.pop("z")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.mask = MaskNetwork(list(widths.values()), channels)
             self.head = nn.Sequential(
                 nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * width)

@@ -123,7 +123,7 @@ class Readout(nn.Module):
         self.layers, self.moments, self.blur = tuple(layers), tuple(moments), blur
         widths = [len(mean) for mean, _ in self.moments]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             # The paper starts at a logit of 5.
             self.mask = bottleneck.MaskNetwork(widths[1:], widths[0], start=0.993)
 

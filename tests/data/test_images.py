@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,6 +46,12 @@ def test_choosing_classes_renumbers_targets_in_the_given_order(birds):
     assert chosen.classes == ("cuckoo", "ani")
     assert chosen.targets.tolist() == [1, 0, 1, 0]
     assert torch.equal(chosen.images, birds.images[[0, 2, 3, 5]])
+
+
+def test_other_images_of_the_same_class_have_another_digest(birds):
+    """Folds may be classes: then who is of the class differs, and not its name."""
+    other = replace(birds, targets=birds.targets.flip(0))
+    assert birds.of_classes([0]).digest != other.of_classes([0]).digest
 
 
 @pytest.mark.parametrize("wrong", [["dodo"], [3], [-1], [0, "ani"]])

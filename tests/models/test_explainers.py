@@ -82,6 +82,13 @@ def test_another_network_of_the_same_settings_is_explained_anew(monkeypatch):
     assert not torch.allclose(*moments)
 
 
+def test_a_network_of_the_same_weights_and_another_structure_is_explained_anew(monkeypatch):
+    network, one = explain(TINY, SETS)
+    network.avgpool = torch.nn.AdaptiveMaxPool2d(1)
+    two = explainers.explainer_of(network, TINY, SETS["train"])
+    assert not torch.allclose(*(e.state()["inserted"]["z mean"] for e in (one, two)))
+
+
 def test_the_command_line_names_the_networks_settings_and_its_own():
     line = "--network-data birds --network-steps 7 --network-seed 2 --beta 5 --seed 3"
     settings = parse(line.split())

@@ -75,6 +75,17 @@ def test_a_change_of_a_networks_own_source_is_learned_anew(bars, tmp_path, monke
     assert not torch.equal(weights(1), weights(-1))
 
 
+def test_what_a_class_is_made_from_counts_where_that_is_written(bars, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    below = "from torch import nn\n\nclass Below(nn.Linear):\n    ...\n"
+    (tmp_path / "from_below.py").write_text(below)
+    above = "from from_below import Below\n\nclass Above(Below):\n    ...\n"
+    (tmp_path / "from_above.py").write_text(above)
+    network = importlib.import_module("from_above").Above(64, 2)
+    files = {path.name for path in small._written_in(network)}
+    assert files == {"from_above.py", "from_below.py"}
+
+
 class Shifted(torch.nn.Module):
     def __init__(self):
         super().__init__()

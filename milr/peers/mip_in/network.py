@@ -49,7 +49,7 @@ class InverseNetwork(nn.Module):
             raise ValueError(f"pooling is {pooling!r}; give one of {', '.join(POOLING)}")
         self.down_to, self.prediction = down_to, prediction
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             stages = read(model, image, down_to).stages
             self.layers = nn.ModuleList(invert(stage, pooling) for stage in stages)
 
