@@ -9,7 +9,7 @@ from milr.cache import locate
 from milr.data import tables
 from milr.data.tables import split
 from milr.evaluation import flow_uses, flows
-from milr.evaluation.pruning import without
+from milr.evaluation.pruning import at_random, magnitudes, smallest, without
 from milr.models.tabular import accuracy, train, units
 from milr.peers.nif import Settings, estimate, flow
 from milr.peers.nif.shared import joint_supremum
@@ -167,6 +167,24 @@ def test_zeros_counts_units_and_points(found):
     assert (none.share <= many.share).all() and many.share.mean() > 0.5
     assert many.learned.mean() >= none.learned.mean() == pytest.approx(0, abs=5)
     assert many.tested.shape == many.random.shape == many.magnitude.shape == (2,)
+
+
+def test_zeros_counts_each_cost_on_its_own_rows_and_without_its_own_units(found):
+    rows, every = found.split, []
+    for beta, k in itertools.product((1.5, 4), range(2)):
+        many, network = flows.zeros(found, beta), found.networks[k]
+        gone = flows.without_flow(flows.printed(found, k, beta))
+        counts = [len(one) for one in gone]
+        assert many.learned[k] == flows.lost(found, k, gone, rows.train)
+        assert many.tested[k] == flows.lost(found, k, gone, rows.test)
+        small = smallest(magnitudes(network), counts)
+        assert many.magnitude[k] == flows.lost(found, k, small, rows.test)
+        drawn = [at_random((5,), counts, [PLAN.seed, k, i]) for i in range(flows.DRAWS)]
+        costs = [flows.lost(found, k, one, rows.test) for one in drawn]
+        assert many.random[k] == pytest.approx(np.mean(costs))
+        every.append([many.learned[k], many.tested[k], many.random[k], many.magnitude[k]])
+    # No two are the same, so that it would be seen if one stood in the place of another.
+    assert len(np.unique(every, axis=1).T) == 4
 
 
 def test_beta_is_tuned_on_the_rows_that_were_learned_from():

@@ -156,13 +156,35 @@ def test_communities_are_the_groups_that_were_built():
     assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
 
 
-def test_built_groups_have_more_modularity_than_their_links_dealt_out():
-    own = graph.modularity(graph.graph(blocks()))
-    dealt = graph.dealt_modularity(blocks(), draws=10)
-    assert own == pytest.approx(0.48, abs=0.02)
-    assert own > dealt.max()
-    (first, _) = graph.dealt_out(blocks(), seed=0)
-    assert np.sort(first, axis=None).tolist() == np.sort(blocks()[0], axis=None).tolist()
+def beyond_strengths(links):
+    """Modularity less that of links without groups, in which the units are as strong."""
+    null = graph.without_groups(links)
+    return graph.modularity(graph.graph(links)) - graph.modularity(graph.graph(null))
+
+
+def test_built_groups_have_more_modularity_than_links_without_groups():
+    assert graph.modularity(graph.graph(blocks())) == pytest.approx(0.48, abs=0.02)
+    assert beyond_strengths(blocks()) == pytest.approx(0.48, abs=0.02)
+
+
+@pytest.mark.parametrize(("beta", "most"), [(0, 1e-9), (0.1, 0.01)])
+def test_links_without_a_value_of_their_own_have_no_groups(beta, most):
+    """As equation 2 prints them: what the end has, less beta times what the feature shares."""
+    random = np.random.default_rng(0)
+    links = []
+    for d, t in ((4, 10), (10, 10), (10, 3)):
+        shared = random.uniform(0, 1, (d, d))
+        layer = flow.Layer(random.uniform(1, 2, t), shared + shared.T)
+        links.append(flow.printed(layer, beta))
+    assert graph.modularity(graph.graph(links)) > 0.05
+    assert abs(beyond_strengths(links)) < most
+
+
+def test_links_without_groups_keep_the_strength_of_every_unit():
+    links = [np.array([[1.0, 3.0], [2.0, -5.0]]), np.zeros((2, 3))]
+    first, empty = graph.without_groups(links)
+    assert first == pytest.approx(np.array([[2.0, 2.0], [1.0, 1.0]]))
+    assert empty.shape == (2, 3) and not empty.any()
 
 
 def test_a_network_without_links_has_no_communities():

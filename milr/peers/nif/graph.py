@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import networkx as nx
 import numpy as np
 
+from milr.peers.nif import flow
+
 Unit = tuple[int, int]  # layer, place in it
 
 
@@ -46,15 +48,15 @@ def modularity(made: nx.Graph) -> float:
     return nx.community.modularity(linked, found, weight="weight")
 
 
-def dealt_out(links: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
-    """The same links between the same layers, each at a random place of its own matrix.
+def without_groups(links: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Links in which each unit is as strong as in these, and nothing else: no unit has favourites.
 
-    links: matrices (units, next units), as for `graph`.
+    links: matrices (units, next units), as for `graph`; those below 0 carry nothing. In each step a
+    link is what leaves its first unit times what enters its second one, by the sum of the step; 0
+    where that is 0. So the sums of rows and columns stay.
     """
-    random = np.random.default_rng(seed)
-    return [random.permutation(one.ravel()).reshape(one.shape) for one in links]
-
-
-def dealt_modularity(links: Sequence[np.ndarray], draws: int, seed: int = 0) -> np.ndarray:
-    """Modularity (draws,) of the same links dealt out at random, communities found anew."""
-    return np.array([modularity(graph(dealt_out(links, seed + i))) for i in range(draws)])
+    found = []
+    for one in flow.carried(links):
+        leaves, enters, total = one.sum(1), one.sum(0), one.sum()
+        found.append(np.outer(leaves, enters) / total if total else one)
+    return found
