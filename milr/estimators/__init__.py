@@ -11,7 +11,7 @@ over those samples:
 | infonce | a critic, K negatives at the same location (van den Oord et al. 2018) | lower bound |
 | infonce-paper | the same, all N K local features in the denominator (eq. 3) | lower bound |
 | infonce-pooled | the others' locations together, own weight 1/K, as Deep InfoMax | lower bound |
-| nwj | E f - E' e^(f - 1) (Nguyen et al. 2010) | lower bound |
+| nwj | E f + 1 - E' e^f (Nguyen et al. 2010, whose f is this one + 1) | lower bound |
 | mine | E f - log E' e^f, bias-corrected gradient (Belghazi et al. 2018) | neither |
 | jsd | E f of a critic that tells pairs from others (Nowozin 2016, Poole 2019) | neither |
 | smile | the critic of jsd, E f - log E' e^f with f cut to +-5 (Song and Ermon 2020) | neither |

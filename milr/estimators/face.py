@@ -46,7 +46,8 @@ def estimate(
     fitted normal (for a feature map, without it), and "best" trains a few kinds and takes the one
     that does best on the validation part.
     steps, batch, learning_rate: of the training; it ends early when the validation part has not
-    gained for `patience` of its 20 looks.
+    gained for `patience` of its 20 looks. The state that it likes best is taken; that before the
+    first step may be it.
     folds: 1 holds 30 % out; more train as many times on most and hold each sample out once, which
     costs as many times and leaves less to chance.
     negatives: samples in a group of held-out ones, each the others' negative, which caps InfoNCE at
