@@ -161,13 +161,22 @@ def test_the_infonce_forms_are_those_of_the_method(form):
     assert float(influence.mean()) == pytest.approx(float(value))
 
 
+def two_locations(scores: torch.Tensor) -> torch.Tensor:
+    """(K, 2, K): the second location is a copy of the first, under a worse critic."""
+    return torch.stack([scores, 0.5 * scores + 0.3], dim=1)
+
+
 SPREAD = {
     "infonce": lambda s: bounds.infonce(s[:, None])[:2],
+    "infonce of two locations": lambda s: bounds.infonce(two_locations(s))[:2],
+    "infonce-paper": lambda s: bounds.infonce(two_locations(s), "paper")[:2],
+    "infonce-pooled": lambda s: bounds.infonce(two_locations(s), "pooled")[:2],
     "donsker_varadhan": bounds.donsker_varadhan,
     "nwj": bounds.nwj,
     "plug_in": bounds.plug_in,
     "leave_one_out": bounds.leave_one_out,
     "club": bounds.club,
+    "club_sampled": bounds.club_sampled,
 }
 
 
@@ -186,13 +195,24 @@ def test_at_the_true_log_ratio_the_bounds_are_tight(name):
     assert np.mean(values) == pytest.approx(1, abs=3 * np.std(values) / math.sqrt(40))
 
 
-def test_held_out_donsker_varadhan_lies_above_the_bound_on_average():
-    """Why "mine" is no lower bound: few samples, the same critic, a higher value."""
-    count, k = 4000, 6
+def many_tables(function, count: int, k: int) -> torch.Tensor:
+    """(count, k, k), what a function of pairs gives for all pairs of k samples, so many times."""
     x, z = (side.reshape(count, k, 1) for side in pairs(count * k))
     columns = [np.broadcast_to(s, (count, k, k)).reshape(-1, 1) for s in (x, z.swapaxes(1, 2))]
-    scores = torch.from_numpy(ONE.log_ratio(*columns)).view(count, k, k)
-    few = [float(bounds.donsker_varadhan(one)[0]) for one in scores]
+    return torch.from_numpy(function(*columns)).view(count, k, k)
+
+
+def test_the_error_of_sampled_club_knows_that_neighbours_share_a_sample():
+    found = [bounds.club_sampled(one) for one in many_tables(ONE.channel, 3000, 40)]
+    spread = np.std([float(value) for value, _ in found])
+    claimed = math.sqrt(np.mean([float(influence.var()) / 40 for _, influence in found]))
+    assert claimed == pytest.approx(spread, rel=0.05)
+
+
+def test_held_out_donsker_varadhan_lies_above_the_bound_on_average():
+    """Why "mine" is no lower bound: few samples, the same critic, a higher value."""
+    count = 4000
+    few = [float(bounds.donsker_varadhan(s)[0]) for s in many_tables(ONE.log_ratio, count, 6)]
     assert np.mean(few) - 3 * np.std(few) / math.sqrt(count) > 1
 
 
@@ -210,6 +230,22 @@ def test_the_first_corrected_gradient_of_mine_is_that_of_donsker_varadhan():
     (plain,) = torch.autograd.grad(-value, scores)
     assert loss.item() == pytest.approx(-value.item())
     assert torch.allclose(corrected, plain, atol=1e-6)
+
+
+def test_later_gradients_of_mine_divide_by_the_running_mean():
+    before, now = torch.randn(2, 1, 5, 1, 5, generator=torch.Generator().manual_seed(0)).double()
+    now.requires_grad_()
+    loss = bounds.objective("mine")
+    loss(2 * before)
+    (found,) = torch.autograd.grad(loss(now).sum(), now)
+    others = ~torch.eye(5, dtype=torch.bool)
+    e_before, e_now = (s[0, :, 0][others].detach().exp() for s in (2 * before, now))
+    running = bounds.MEMORY * e_before.mean() + (1 - bounds.MEMORY) * e_now.mean()
+    # A batch's own gradient is e^f over its own sum; the correction is a factor.
+    share = e_now / e_now.sum() * (e_now.mean() / running)
+    assert torch.allclose(found[0, :, 0][others], share)
+    assert torch.allclose(found[0, :, 0].diagonal(), torch.full((5,), -0.2).double())
+    assert abs(e_now.mean() / running - 1) > 0.1
 
 
 def test_nearest_neighbours_agree_with_scikit_learns():

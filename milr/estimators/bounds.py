@@ -134,10 +134,13 @@ def club(log_q: Tensor) -> tuple[Tensor, Tensor]:
 def club_sampled(log_q: Tensor) -> tuple[Tensor, Tensor]:
     """CLUB with a single other for each sample: the next one, for their order is random.
 
-    log_q: (K, K), as for `club`. Gives value and influence (K,), in nats.
+    log_q: (K, K), as for `club`. Gives value and influence (K,), in nats. A sample counts in its
+    own gap and, as the other, in the one before. Its part in that, minus the mean of its column, is
+    moved to its own, so that neighbouring influences no longer go together; their mean stays.
     """
     gap = _own(log_q) - torch.diagonal(log_q.roll(-1, dims=1))
-    return gap.mean(), gap
+    as_other = _off(log_q, 0).sum(0) / (len(log_q) - 1)
+    return gap.mean(), gap + as_other.roll(-1) - as_other
 
 
 def leave_one_out(log_q: Tensor) -> tuple[Tensor, Tensor]:
