@@ -8,7 +8,7 @@ import torch
 from sklearn.feature_selection import mutual_info_regression
 
 from milr.data.known import tasks
-from milr.estimators import METHODS, Settings, bounds, direct, estimate, estimate_many
+from milr.estimators import METHODS, Settings, bounds, direct, door, estimate, estimate_many
 from milr.estimators.residual import with_normal
 from milr.infonce import FORMS, lower_bound
 
@@ -123,6 +123,63 @@ def test_folds_hold_each_sample_out_once():
     )
     assert (one.trace["samples"], three.trace["samples"]) == (180, 600)
     assert three.standard_error < 0.75 * one.standard_error
+
+
+@pytest.mark.parametrize("n, folds", [(300, 1), (300, 2), (303, 5)])
+def test_parts_share_no_sample_and_each_is_held_out_once(n, folds):
+    found = door.splits(n, folds, seed=3)
+    assert len(found) == folds
+    for parts in found:
+        rows = np.concatenate(parts)
+        assert len(set(rows)) == len(rows) == (n // folds * folds)
+        assert all(len(part) > 0 for part in parts)
+    held_out = np.concatenate([parts[2] for parts in found])
+    most = round(0.3 * n) if folds == 1 else n // folds * folds
+    assert len(set(held_out)) == len(held_out) == most and set(held_out) <= set(range(n))
+
+
+def with_other_held_out(x, z, parts):
+    """The pairs with other, far larger values where they are held out."""
+    x, z = x.copy(), z.copy()
+    for side in (x, z):
+        side[parts[2]] = 50 + np.random.default_rng(5).standard_normal(side[parts[2]].shape)
+    return x, z
+
+
+def test_what_is_learned_from_does_not_depend_on_what_is_held_out():
+    (parts,) = door.splits(400, 1, SETTINGS.seed)
+    given = pairs(400)
+    plain, other = (door.prepared(*p, parts) for p in (given, with_other_held_out(*given, parts)))
+    columns = [with_normal(found) for found in (plain, other)]
+    for one, another in ((plain, other), columns):
+        same = [
+            all(np.array_equal(a, b) for a, b in zip(*sides, strict=True))
+            for sides in zip(one, another, strict=True)
+        ]
+        assert same == [True, True, False]
+
+
+@pytest.mark.parametrize("method, critic", [("infonce", "best"), ("club", "two-layer")])
+def test_training_and_choosing_do_not_depend_on_what_is_held_out(method, critic):
+    (parts,) = door.splits(400, 1, seed=0)
+    given = pairs(400)
+    one, other = (
+        estimate(*p, method=method, critic=critic, steps=8, progress=False)
+        for p in (given, with_other_held_out(*given, parts))
+    )
+    for name in ("train", "validation", "critic"):
+        assert one.trace[name] == other.trace[name]
+    assert one.value != other.value
+
+
+@pytest.mark.parametrize("method", ["vib", "club", "leave-one-out"])
+def test_folds_are_held_out_with_a_known_channel_as_well(method):
+    x, z = pairs(2000)
+    one, five = (
+        estimate(x, z, method=method, channel=ONE.channel, folds=folds) for folds in (1, 5)
+    )
+    assert (one.trace["samples"], five.trace["samples"]) == (600, 2000)
+    assert five.standard_error < 0.8 * one.standard_error and five.kind == "upper bound"
 
 
 def test_the_best_critic_is_the_one_that_validates_best():

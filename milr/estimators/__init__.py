@@ -3,8 +3,9 @@
     from milr.estimators import estimate
     estimate(x, z, method="nwj")  # -> Estimate(value, standard_error, kind, trace), nats
 
-Values are read on samples that nothing was learned from. What is promised of them, in expectation
-over those samples:
+Where a critic or a density is learned, the value is read on samples that nothing was learned from.
+"ksg" and "gaussian" learn nothing beforehand and read all samples, as they are given. What is
+promised, in expectation over the samples that are read:
 
 | method | reads | kind |
 |---|---|---|
