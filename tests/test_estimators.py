@@ -8,7 +8,7 @@ import torch
 from sklearn.feature_selection import mutual_info_regression
 
 from milr.data.known import tasks
-from milr.estimators import METHODS, Settings, bounds, direct, estimate, estimate_many
+from milr.estimators import METHODS, Settings, bounds, direct, door, estimate, estimate_many
 from milr.estimators.residual import with_normal
 from milr.infonce import FORMS, lower_bound
 
@@ -77,6 +77,14 @@ def test_the_trace_keeps_the_curves(found):
     assert max(learned) > learned[0]
 
 
+@pytest.mark.parametrize("method", ["infonce", "nwj", "mine", "jsd"])
+def test_training_that_does_harm_leaves_the_start_which_is_the_log_ratio_of_a_normal(method):
+    wild = {"critic": "residual", "steps": 4, "learning_rate": 3.0, "progress": False}
+    found = estimate(*pairs(3000), method=method, **wild)
+    assert found.trace["step"][0] == 0 and found.trace["best"] == found.trace["validation"][0]
+    assert found.value == pytest.approx(1, abs=0.15)
+
+
 def test_independent_pairs_stop_early_and_give_nothing():
     x, z = tasks()["normal 3x3, 0 nats"].sample(600, 3)
     estimated = estimate(x, z, steps=400, patience=3, progress=False)
@@ -117,6 +125,63 @@ def test_folds_hold_each_sample_out_once():
     assert three.standard_error < 0.75 * one.standard_error
 
 
+@pytest.mark.parametrize("n, folds", [(300, 1), (300, 2), (303, 5)])
+def test_parts_share_no_sample_and_each_is_held_out_once(n, folds):
+    found = door.splits(n, folds, seed=3)
+    assert len(found) == folds
+    for parts in found:
+        rows = np.concatenate(parts)
+        assert len(set(rows)) == len(rows) == (n // folds * folds)
+        assert all(len(part) > 0 for part in parts)
+    held_out = np.concatenate([parts[2] for parts in found])
+    most = round(0.3 * n) if folds == 1 else n // folds * folds
+    assert len(set(held_out)) == len(held_out) == most and set(held_out) <= set(range(n))
+
+
+def with_other_held_out(x, z, parts):
+    """The pairs with other, far larger values where they are held out."""
+    x, z = x.copy(), z.copy()
+    for side in (x, z):
+        side[parts[2]] = 50 + np.random.default_rng(5).standard_normal(side[parts[2]].shape)
+    return x, z
+
+
+def test_what_is_learned_from_does_not_depend_on_what_is_held_out():
+    (parts,) = door.splits(400, 1, SETTINGS.seed)
+    given = pairs(400)
+    plain, other = (door.prepared(*p, parts) for p in (given, with_other_held_out(*given, parts)))
+    columns = [with_normal(found) for found in (plain, other)]
+    for one, another in ((plain, other), columns):
+        same = [
+            all(np.array_equal(a, b) for a, b in zip(*sides, strict=True))
+            for sides in zip(one, another, strict=True)
+        ]
+        assert same == [True, True, False]
+
+
+@pytest.mark.parametrize("method, critic", [("infonce", "best"), ("club", "two-layer")])
+def test_training_and_choosing_do_not_depend_on_what_is_held_out(method, critic):
+    (parts,) = door.splits(400, 1, seed=0)
+    given = pairs(400)
+    one, other = (
+        estimate(*p, method=method, critic=critic, steps=8, progress=False)
+        for p in (given, with_other_held_out(*given, parts))
+    )
+    for name in ("train", "validation", "critic"):
+        assert one.trace[name] == other.trace[name]
+    assert one.value != other.value
+
+
+@pytest.mark.parametrize("method", ["vib", "club", "leave-one-out"])
+def test_folds_are_held_out_with_a_known_channel_as_well(method):
+    x, z = pairs(2000)
+    one, five = (
+        estimate(x, z, method=method, channel=ONE.channel, folds=folds) for folds in (1, 5)
+    )
+    assert (one.trace["samples"], five.trace["samples"]) == (600, 2000)
+    assert five.standard_error < 0.8 * one.standard_error and five.kind == "upper bound"
+
+
 def test_the_best_critic_is_the_one_that_validates_best():
     x, z = tasks()["dense 25x25"].sample(800, 0)
     best = estimate(x, z, steps=40, critic="best", progress=False).trace
@@ -153,13 +218,22 @@ def test_the_infonce_forms_are_those_of_the_method(form):
     assert float(influence.mean()) == pytest.approx(float(value))
 
 
+def two_locations(scores: torch.Tensor) -> torch.Tensor:
+    """(K, 2, K): the second location is a copy of the first, under a worse critic."""
+    return torch.stack([scores, 0.5 * scores + 0.3], dim=1)
+
+
 SPREAD = {
     "infonce": lambda s: bounds.infonce(s[:, None])[:2],
+    "infonce of two locations": lambda s: bounds.infonce(two_locations(s))[:2],
+    "infonce-paper": lambda s: bounds.infonce(two_locations(s), "paper")[:2],
+    "infonce-pooled": lambda s: bounds.infonce(two_locations(s), "pooled")[:2],
     "donsker_varadhan": bounds.donsker_varadhan,
-    "nwj": lambda s: bounds.nwj(s + 1),
+    "nwj": bounds.nwj,
     "plug_in": bounds.plug_in,
     "leave_one_out": bounds.leave_one_out,
     "club": bounds.club,
+    "club_sampled": bounds.club_sampled,
 }
 
 
@@ -172,19 +246,30 @@ def test_standard_errors_are_the_spread_over_samples(name):
     assert claimed == pytest.approx(spread, rel=0.2)
 
 
-@pytest.mark.parametrize("name, shift", [("nwj", 1.0), ("donsker_varadhan", 0.0)])
-def test_at_the_true_log_ratio_the_bounds_are_tight(name, shift):
-    values = [float(getattr(bounds, name)(log_ratios(150, s) + shift)[0]) for s in range(40)]
+@pytest.mark.parametrize("name", ["nwj", "donsker_varadhan"])
+def test_at_the_true_log_ratio_the_bounds_are_tight(name):
+    values = [float(getattr(bounds, name)(log_ratios(150, s))[0]) for s in range(40)]
     assert np.mean(values) == pytest.approx(1, abs=3 * np.std(values) / math.sqrt(40))
+
+
+def many_tables(function, count: int, k: int) -> torch.Tensor:
+    """(count, k, k), what a function of pairs gives for all pairs of k samples, so many times."""
+    x, z = (side.reshape(count, k, 1) for side in pairs(count * k))
+    columns = [np.broadcast_to(s, (count, k, k)).reshape(-1, 1) for s in (x, z.swapaxes(1, 2))]
+    return torch.from_numpy(function(*columns)).view(count, k, k)
+
+
+def test_the_error_of_sampled_club_knows_that_neighbours_share_a_sample():
+    found = [bounds.club_sampled(one) for one in many_tables(ONE.channel, 3000, 40)]
+    spread = np.std([float(value) for value, _ in found])
+    claimed = math.sqrt(np.mean([float(influence.var()) / 40 for _, influence in found]))
+    assert claimed == pytest.approx(spread, rel=0.05)
 
 
 def test_held_out_donsker_varadhan_lies_above_the_bound_on_average():
     """Why "mine" is no lower bound: few samples, the same critic, a higher value."""
-    count, k = 4000, 6
-    x, z = (side.reshape(count, k, 1) for side in pairs(count * k))
-    columns = [np.broadcast_to(s, (count, k, k)).reshape(-1, 1) for s in (x, z.swapaxes(1, 2))]
-    scores = torch.from_numpy(ONE.log_ratio(*columns)).view(count, k, k)
-    few = [float(bounds.donsker_varadhan(one)[0]) for one in scores]
+    count = 4000
+    few = [float(bounds.donsker_varadhan(s)[0]) for s in many_tables(ONE.log_ratio, count, 6)]
     assert np.mean(few) - 3 * np.std(few) / math.sqrt(count) > 1
 
 
@@ -202,6 +287,22 @@ def test_the_first_corrected_gradient_of_mine_is_that_of_donsker_varadhan():
     (plain,) = torch.autograd.grad(-value, scores)
     assert loss.item() == pytest.approx(-value.item())
     assert torch.allclose(corrected, plain, atol=1e-6)
+
+
+def test_later_gradients_of_mine_divide_by_the_running_mean():
+    before, now = torch.randn(2, 1, 5, 1, 5, generator=torch.Generator().manual_seed(0)).double()
+    now.requires_grad_()
+    loss = bounds.objective("mine")
+    loss(2 * before)
+    (found,) = torch.autograd.grad(loss(now).sum(), now)
+    others = ~torch.eye(5, dtype=torch.bool)
+    e_before, e_now = (s[0, :, 0][others].detach().exp() for s in (2 * before, now))
+    running = bounds.MEMORY * e_before.mean() + (1 - bounds.MEMORY) * e_now.mean()
+    # A batch's own gradient is e^f over its own sum; the correction is a factor.
+    share = e_now / e_now.sum() * (e_now.mean() / running)
+    assert torch.allclose(found[0, :, 0][others], share)
+    assert torch.allclose(found[0, :, 0].diagonal(), torch.full((5,), -0.2).double())
+    assert abs(e_now.mean() / running - 1) > 0.1
 
 
 def test_nearest_neighbours_agree_with_scikit_learns():

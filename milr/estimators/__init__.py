@@ -3,15 +3,16 @@
     from milr.estimators import estimate
     estimate(x, z, method="nwj")  # -> Estimate(value, standard_error, kind, trace), nats
 
-Values are read on samples that nothing was learned from. What is promised of them, in expectation
-over those samples:
+Where a critic or a density is learned, the value is read on samples that nothing was learned from.
+"ksg" and "gaussian" learn nothing beforehand and read all samples, as they are given. What is
+promised, in expectation over the samples that are read:
 
 | method | reads | kind |
 |---|---|---|
 | infonce | a critic, K negatives at the same location (van den Oord et al. 2018) | lower bound |
 | infonce-paper | the same, all N K local features in the denominator (eq. 3) | lower bound |
 | infonce-pooled | the others' locations together, own weight 1/K, as Deep InfoMax | lower bound |
-| nwj | E f - E' e^(f - 1) (Nguyen et al. 2010) | lower bound |
+| nwj | E f + 1 - E' e^f (Nguyen et al. 2010, whose f is this one + 1) | lower bound |
 | mine | E f - log E' e^f, bias-corrected gradient (Belghazi et al. 2018) | neither |
 | jsd | E f of a critic that tells pairs from others (Nowozin 2016, Poole 2019) | neither |
 | smile | the critic of jsd, E f - log E' e^f with f cut to +-5 (Song and Ermon 2020) | neither |

@@ -59,7 +59,7 @@ class _MineLoss:
 
 
 def _nwj_loss(scores: Tensor) -> Tensor:
-    return (_log_mean_exp(scores) - 1).exp() - _own(scores).mean(-1)
+    return _log_mean_exp(scores).exp() - 1 - _own(scores).mean(-1)
 
 
 def _jsd_loss(scores: Tensor) -> Tensor:
@@ -104,13 +104,15 @@ def donsker_varadhan(scores: Tensor, clip: float = math.inf) -> tuple[Tensor, Te
 
 
 def nwj(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of f over pairs minus the mean of e^(f - 1) over others (Nguyen et al. 2010).
+    """Mean of f over pairs, plus 1, minus the mean of e^f over others (Nguyen et al. 2010).
 
-    scores: (K, K). Gives value and influence (K,), in nats.
+    scores: (K, K). Gives value and influence (K,), in nats. Published is E f - E' e^(f - 1); this
+    is the same with f + 1 in the place of f, so that the best f is the log-ratio itself, as it is
+    for the other methods, and a critic may begin there.
     """
-    others = (scores - 1).exp()
+    others = scores.exp()
     influence = _own(scores) - _both_means(others)
-    return _own(scores).mean() - _off_mean(others), influence
+    return _own(scores).mean() + 1 - _off_mean(others), influence
 
 
 def plug_in(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,10 +134,13 @@ def club(log_q: Tensor) -> tuple[Tensor, Tensor]:
 def club_sampled(log_q: Tensor) -> tuple[Tensor, Tensor]:
     """CLUB with a single other for each sample: the next one, for their order is random.
 
-    log_q: (K, K), as for `club`. Gives value and influence (K,), in nats.
+    log_q: (K, K), as for `club`. Gives value and influence (K,), in nats. A sample counts in its
+    own gap and, as the other, in the one before. Its part in that, minus the mean of its column, is
+    moved to its own, so that neighbouring influences no longer go together; their mean stays.
     """
     gap = _own(log_q) - torch.diagonal(log_q.roll(-1, dims=1))
-    return gap.mean(), gap
+    as_other = _off(log_q, 0).sum(0) / (len(log_q) - 1)
+    return gap.mean(), gap + as_other.roll(-1) - as_other
 
 
 def leave_one_out(log_q: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,8 @@ def splits(n: int, folds: int, seed: int) -> list[tuple[ndarray, ndarray, ndarra
     """Train, validation and held-out samples of each fold, drawn by the seed.
 
     Row numbers out of n, (rows,) each, three arrays for each fold. One fold holds 30 % out; of
-    several, each holds out its own share of the samples.
+    several, each holds out its own share of the samples, n // folds of them, and the few that
+    remain are in no part.
     """
     order = np.random.default_rng([seed, 1]).permutation(n)
     if folds == 1:
@@ -96,8 +97,25 @@ def prepared(x: ndarray, z: ndarray, parts) -> tuple[tuple[ndarray, ndarray], ..
     x, z: (n, dx) or (n, N, C), and (n, dz), all samples; parts: row numbers of each part. N is 1
     for vectors; to a feature map's channels the code of the location is added.
     """
-    pairs = zip(_scores(x, parts), _scores(z, parts), strict=True)
-    return tuple((_located(a), b) for a, b in pairs)
+    # Ranks of the train part alone, so that nothing of what is held out is learned.
+    x, z = (normal_scores(side, side[parts[0]]) for side in (x, z))
+    return tuple((_located(x[part]), z[part]) for part in parts)
+
+
+def normal_scores(values: ndarray, train: ndarray) -> ndarray:
+    """Each column of values (n, ...) bent to a normal by the ranks of train (m, ...).
+
+    A monotone map of a column: it adds no information, so what bounds that of the image bounds that
+    of the original, and heavy tails can't upset a critic.
+    """
+    columns = values.reshape(len(values), -1)
+    train = np.sort(train.reshape(len(train), -1), axis=0)
+    bent = np.empty_like(columns)
+    for i in range(columns.shape[1]):
+        below = np.searchsorted(train[:, i], columns[:, i], "left")
+        upto = np.searchsorted(train[:, i], columns[:, i], "right")
+        bent[:, i] = ndtri(((below + upto) / 2 + 0.5) / (len(train) + 1))
+    return bent.reshape(values.shape)
 
 
 def stacked(parts: list[tuple[ndarray, ndarray]], device: str) -> Parts:
@@ -161,23 +179,6 @@ def _check_columns(columns: ndarray, name: str) -> None:
             f"{name} has {len(constant)} constant columns, the first at {constant[0]} (locations "
             "and channels flattened); a constant tells nothing: leave it out"
         )
-
-
-def _scores(values: ndarray, parts: list[ndarray]) -> list[ndarray]:
-    """Each column bent to a normal by the ranks of the train part.
-
-    A monotone map of a column, learned from the train part alone: it adds no information, so what
-    bounds that of the image bounds that of the original, and heavy tails can't upset a critic.
-    """
-    columns = values.reshape(len(values), -1)
-    train = np.sort(columns[parts[0]], axis=0)
-    bent = np.empty_like(columns)
-    for i in range(columns.shape[1]):
-        below = np.searchsorted(train[:, i], columns[:, i], "left")
-        upto = np.searchsorted(train[:, i], columns[:, i], "right")
-        bent[:, i] = ndtri(((below + upto) / 2 + 0.5) / (len(train) + 1))
-    bent = bent.reshape(values.shape)
-    return [bent[part] for part in parts]
 
 
 def _located(x: ndarray) -> ndarray:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -45,15 +46,17 @@ def train(
     """R trained networks with their traces, R being the pairs in `parts`.
 
     make: a fresh network, called as network(x, z). loss: of what R networks gave, (R, ...) to (R,).
-    quality: of a network on a validation part; the state in which it is best is kept, and training
-    ends when no network has become better for `patience` of the `checks`.
+    quality: of a network on a validation part, looked at before the first step and at each of the
+    `checks`; the state in which it is best is kept, and training ends when no network has become
+    better for `patience` of them.
     """
     training, validation = parts
     started = time.perf_counter()
     base, weights = _stack(make, len(training.x), settings)
     forward = torch.vmap(lambda w, x, z: functional_call(base, w, (x, z)))
     optimizer = torch.optim.AdamW(weights.values(), settings.learning_rate, weight_decay=DECAY)
-    best = _Best(weights, len(training.x))
+    judged = partial(_judged, quality, base, validation)
+    best = _Best(weights, judged(weights))  # a critic may begin at the best there is
     every = max(1, settings.steps // settings.checks)
     draws = torch.Generator().manual_seed(settings.seed)
     curve = []
@@ -69,9 +72,7 @@ def train(
         optimizer.step()
         curve.append(-losses.detach())
         if (step + 1) % every == 0 or step + 1 == settings.steps:
-            networks = _unstack(base, weights)
-            found = [quality(*one) for one in zip(networks, *validation, strict=True)]
-            best.look(step + 1, weights, found)
+            best.look(step + 1, weights, judged(weights))
             if best.idle() >= settings.patience:
                 break
     bar.close()
@@ -82,10 +83,11 @@ def train(
 class _Best:
     """The state of each network in which it was best on the validation part."""
 
-    def __init__(self, weights: dict[str, Tensor], count: int):
+    def __init__(self, weights: dict[str, Tensor], found: list[float]):
         self.weights = {name: value.detach().clone() for name, value in weights.items()}
-        self.values = [-math.inf] * count
+        self.values = [-math.inf] * len(found)
         self.steps, self.found, self.last = [], [], 0
+        self.look(0, weights, found)
 
     def look(self, step: int, weights: dict[str, Tensor], found: list[float]) -> None:
         self.steps.append(step)
@@ -110,6 +112,11 @@ class _Best:
             }
             for i in range(curve.shape[1])
         ]
+
+
+def _judged(quality, base: nn.Module, validation: Parts, weights) -> list[float]:
+    networks = _unstack(base, weights)
+    return [quality(*one) for one in zip(networks, *validation, strict=True)]
 
 
 def _stack(make, count: int, settings: Settings) -> tuple[nn.Module, dict[str, Tensor]]:

@@ -10,9 +10,10 @@ from dataclasses import asdict
 
 import numpy as np
 
+from milr import doors
 from milr.cache import cached
 from milr.data.known.normal import correlation_of, normal, pairs
-from milr.estimators import Estimate, estimate_many
+from milr.estimators import estimate_many
 from milr.evaluation.estimation import METHODS, SOURCES, Plan
 
 NATS = 1.0  # of the pair that is processed and doubled
@@ -26,8 +27,11 @@ def consistency(plan: Plan) -> dict[str, dict[str, dict]]:
 
     Values are, in nats, the estimate for independent pairs, what processing added, and what two
     copies have beyond twice one. A rule holds if the value is at most 3 standard errors from 0;
-    for processing, above 0. Values are means over the plan's seeds.
+    for processing, above 0. Values are means over the plan's seeds; what processing added is a mean
+    of differences, since x is processed beside the very z of its seed, and its error is theirs.
+    Raises ValueError for fewer than two seeds, of which such differences would have no error.
     """
+    doors.whole(2, seeds=plan.seeds)
     methods = [m for m in METHODS if m in plan.methods and not m.startswith("infonce-")]
     config = {**asdict(plan), "names": [], "methods": methods}
     estimates = cached(
@@ -39,13 +43,13 @@ def consistency(plan: Plan) -> dict[str, dict[str, dict]]:
     return {method: _rules(estimates[method]) for method in methods}
 
 
-def _rules(found: dict[str, Sequence[float]]) -> dict[str, dict]:
-    """found: mean and standard error of each sample."""
-    (none, none_error), (one, one_error) = found["independent"], found["one"]
-    (less, less_error), (two, two_error) = found["processed"], found["two copies"]
+def _rules(found: dict[str, Sequence[tuple[float, float]]]) -> dict[str, dict]:
+    """found: of each kind of sample, value and standard error for each seed."""
+    one, one_error = _mean(found["one"])
+    two, two_error = _mean(found["two copies"])
     rules = {
-        "independent": (none, none_error),
-        "processed": (less - one, math.hypot(less_error, one_error)),
+        "independent": _mean(found["independent"]),
+        "processed": _difference(found["processed"], found["one"]),
         "two copies": (two - 2 * one, math.hypot(two_error, 2 * one_error)),
     }
     return {
@@ -58,7 +62,7 @@ def _rules(found: dict[str, Sequence[float]]) -> dict[str, dict]:
     }
 
 
-def _estimates(plan: Plan, methods: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+def _estimates(plan: Plan, methods: Sequence[str]) -> dict[str, dict[str, list]]:
     kinds = _samples(plan)
     found = {method: {} for method in methods}
     for names in (("one", "processed"), ("independent", "two copies")):
@@ -66,12 +70,14 @@ def _estimates(plan: Plan, methods: Sequence[str]) -> dict[str, dict[str, list[f
         channels = [kinds[name][0].channel for name in names for _ in range(plan.seeds)]
         others = [method for method in methods if method != "vib"]
         settings = plan.settings(plan.first)
-        estimates = estimate_many(given, others, settings, critic=plan.critic, folds=plan.folds)
+        shared = {"critic": plan.critic, "folds": plan.folds}
+        estimates = estimate_many(given, others, settings, **shared)
         if "vib" in methods:
-            estimates |= estimate_many(given, ["vib"], settings, channels=channels)
+            estimates |= estimate_many(given, ["vib"], settings, channels=channels, **shared)
         for method, row in estimates.items():
+            pairs = [[one.value, one.standard_error] for one in row]
             for i, name in enumerate(names):
-                found[method][name] = _mean(row[i * plan.seeds : (i + 1) * plan.seeds])
+                found[method][name] = pairs[i * plan.seeds : (i + 1) * plan.seeds]
     return found
 
 
@@ -94,10 +100,14 @@ def _samples(plan: Plan) -> dict[str, tuple]:
     return {name: (tasks[name], drawn[name]) for name in tasks}
 
 
-def _mean(estimates: Sequence[Estimate]) -> list[float]:
+def _mean(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Mean over seeds; the error is that of the samples, or the spread of the seeds if larger."""
-    values = np.array([one.value for one in estimates])
-    errors = np.array([one.standard_error for one in estimates])
-    spread = values.std(ddof=1) if len(values) > 1 else 0.0
-    error = max(math.sqrt((errors**2).mean()), spread) / math.sqrt(len(values))
-    return [float(values.mean()), float(error)]
+    values, errors = np.array(found).T
+    error = max(math.sqrt((errors**2).mean()), values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()), float(error)
+
+
+def _difference(found: Sequence[tuple], others: Sequence[tuple]) -> tuple[float, float]:
+    """Mean over seeds of value less value, and the error of that mean by their spread."""
+    gaps = np.array(found)[:, 0] - np.array(others)[:, 0]
+    return float(gaps.mean()), float(gaps.std(ddof=1)) / math.sqrt(len(gaps))

@@ -1,12 +1,13 @@
 """Trials on known tasks: what tables, ratios and advice say of made-up and of small real ones."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from milr.data.known import staircase, tasks
+from milr.estimators import direct
+from milr.estimators.door import normal_scores
 from milr.evaluation import consistency as rules
 from milr.evaluation.estimation import (
     SITUATIONS,
@@ -92,8 +93,17 @@ def test_the_guide_names_the_best_the_quickest_good_and_the_best_bound():
     known = [row("vib", t, 1.0, s) for t in "ab" for s in (0, 1)]
     (line,) = guide(MADE_UP[:4] + good + best + known)
     assert line["situation"] == "one column each, up to 2 nats"
-    assert (line["best"], line["quickest"], line["bound"]) == ("jsd", "ksg", "infonce")
+    assert (line["best"], line["quickest"], line["bound"]) == (["jsd"], "ksg", "infonce")
     assert guide(MADE_UP)[0]["quickest"] == "none"
+
+
+def test_the_guide_names_all_that_cannot_be_told_from_the_best():
+    # On one task the first is better, on the other the second; the third is far off on both.
+    off = {"jsd": (0.1, 0.3), "ksg": (0.3, 0.15), "nwj": (0.9, 0.8)}
+    rows = [row(m, t, 1 + o) for m, both in off.items() for t, o in zip("ab", both, strict=True)]
+    (line,) = guide(rows)
+    assert line["best"] == ["jsd", "ksg"] and line["rmse"] == pytest.approx(math.sqrt(0.05))
+    assert guide([one for one in rows if one["task"] == "a"])[0]["best"] == ["jsd", "ksg", "nwj"]
 
 
 def test_every_task_belongs_to_a_situation():
@@ -117,6 +127,9 @@ def test_trials_are_made_once_and_then_read(kept, capsys):
     }  # fmt: skip
     assert {r["method"] for r in first if r["task"] == "cross"} >= {"vib", "ksg", "club", "mine"}
     assert all(r["seed"] in (0, 1) and math.isfinite(r["value"]) for r in first)
+    (normal,) = (r for r in first if (r["method"], r["task"], r["seed"]) == ("ksg", "cross", 0))
+    bent = (normal_scores(side, side) for side in tasks()["cross"].sample(240, 0))
+    assert normal["value"] == direct.ksg(*bent)[0]
     capsys.readouterr()
     assert trials(plan) == first
     assert "miss" not in capsys.readouterr().err
@@ -136,17 +149,33 @@ def test_rules_are_checked_for_each_method(kept):
     assert found["gaussian"]["processed"]["value"] < -0.3
 
 
+def seeds(*values, error=0.02):
+    return [(value, error) for value in values]
+
+
 def test_a_rule_is_broken_by_what_lies_beyond_three_errors():
-    one, error = 1.0, 0.01
-    made_up = {"independent": (0.1, error), "one": (one, error), "processed": (1.1, error),
-               "two copies": (2.0, error)}  # fmt: skip
+    made_up = {"independent": seeds(0.1, 0.1, 0.1, 0.1), "one": seeds(1, 1, 1, 1),
+               "processed": seeds(1.10, 1.12, 1.10, 1.12),
+               "two copies": seeds(2, 2, 2, 2)}  # fmt: skip
     found = rules._rules(made_up)
     assert [found[rule]["holds"] for rule in rules.RULES] == [False, False, True]
-    assert found["two copies"]["error"] == pytest.approx(error * math.sqrt(5))
+    assert found["two copies"]["error"] == pytest.approx(0.01 * math.sqrt(5))
+
+
+def test_what_processing_adds_is_judged_seed_by_seed():
+    """Seeds far apart, and the same gain in each, which two means side by side would not show."""
+    one, more = seeds(0.5, 1.0, 1.5, error=0.3), seeds(0.6, 1.1, 1.61, error=0.3)
+    made_up = {"independent": seeds(0, 0), "one": one, "processed": more, "two copies": one}
+    found = rules._rules(made_up)["processed"]
+    assert found["value"] == pytest.approx(0.31 / 3) and not found["holds"]
+    assert found["error"] == pytest.approx(np.std([0.1, 0.1, 0.11], ddof=1) / math.sqrt(3))
+
+
+def test_rules_ask_for_two_seeds():
+    with pytest.raises(ValueError, match="seeds is 1; give 2 or more"):
+        rules.consistency(Plan(**SMALL | {"seeds": 1}))
 
 
 def test_means_over_seeds_take_the_larger_of_both_errors():
-    agreeing = [SimpleNamespace(value=1.0, standard_error=0.2)] * 4
-    assert rules._mean(agreeing) == pytest.approx([1.0, 0.1])
-    apart = [SimpleNamespace(value=v, standard_error=0.01) for v in (0.0, 2.0)]
-    assert rules._mean(apart)[1] == pytest.approx(1.0)
+    assert rules._mean(seeds(1, 1, 1, 1, error=0.2)) == pytest.approx((1.0, 0.1))
+    assert rules._mean(seeds(0.0, 2.0, error=0.01))[1] == pytest.approx(1.0)
