@@ -122,7 +122,7 @@ def _judged(quality, base: nn.Module, validation: Parts, weights) -> list[float]
 def _stack(make, count: int, settings: Settings) -> tuple[nn.Module, dict[str, Tensor]]:
     """A network as the pattern, and the weights of `count` fresh ones."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.default_generator.manual_seed(settings.seed)
         networks = [make().to(settings.device) for _ in range(count)]
     weights, _ = stack_module_state(networks)
     return networks[0], {name: w.detach().requires_grad_() for name, w in weights.items()}
