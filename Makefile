@@ -66,13 +66,15 @@ $(READY): pyproject.toml requirements.lock $(shell test -x "$(RUN_PYTHON)" || ec
 reproduce: $(READY) ## run the notebooks, validate them and build the book
 	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS)
 
-# One process per core with one thread each: more threads would only wait for each other. The path
-# is for what tests start: the environment knows the checkout that it was made in, and this one may
-# have been copied or moved since.
+# One process per core with one thread each: more threads would only wait for each other. Notebooks
+# first and files in order: else long ones of few tests come last, and one process works alone. The
+# path is for what tests start: the environment knows the checkout that it was made in, and this one
+# may have been copied or moved since.
 test: $(READY) ## run all tests, and the notebooks against their reference outputs
 	@PYTHONPATH="$(CURDIR)" IPYTHONDIR="$(CURDIR)/build/ipython" MATPLOTLIBRC=/dev/null \
 		OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN_PYTHON) -m pytest \
-		tests notebooks --nbval --nbval-current-env --dist loadfile -n $(CORES) $(ARGS)
+		notebooks tests --nbval --nbval-current-env \
+		--dist loadfile --no-loadscope-reorder -n $(CORES) $(ARGS)
 
 book: $(READY) ## build the book of the notebooks that were run
 	@$(RUN_PYTHON) -m milr.companion.reproduce $(RUN) --only $(NOTEBOOKS) --step book
