@@ -52,9 +52,8 @@ class Explaining:
     turn is the support.
     critic: linear ones read less than two-layer ones (their bounds are looser), but on validation
     species their decision maps point at the defining parts better.
-    masks: with two instead of one, after 500 steps, the decision maps of two seeds agree better on
-    validation species and point at the defining parts better, for about a point more of accuracy
-    lost. After 90 steps they have learned too little, and may close too far.
+    masks: two depend less on their seeds after 500 steps, for a little more of accuracy lost, which
+    chapter 4 measures; after 90 steps they have learned too little, and may close too far.
     """
 
     training: Training = field(default_factory=Training)
