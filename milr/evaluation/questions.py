@@ -50,7 +50,8 @@ def ask(
 ) -> Questions:
     """So many images of a set, drawn at random, with an episode each; labels: (m,), their classes.
 
-    part: 0, 1, ... asks other images each time, so that those of several networks add up.
+    part: 0, 1, ... asks other images, in other episodes, each time, so that those of several
+        networks add up.
     Raises ValueError if there are fewer images than that, fewer classes than `ways`, or too few
     images of a class that is drawn.
     """
@@ -59,12 +60,12 @@ def ask(
     end = (part + 1) * count
     if end > len(known) or ways > len(classes):
         raise ValueError(
-            f"asked for {end} queries in {ways}-way episodes; there are {len(known)} images of "
-            f"{len(classes)} classes"
+            f"asked for part {part} of queries, {count} in each, as {ways}-way episodes, which "
+            f"takes {end} images of {ways} classes; there are {len(known)} of {len(classes)}"
         )
-    draw = np.random.default_rng(seed)
+    query = np.random.default_rng(seed).permutation(len(known))[end - count : end]
+    draw = np.random.default_rng([seed, part])
     members = {c: np.flatnonzero(known == c) for c in classes}
-    query = draw.permutation(len(known))[end - count : end]
     support, right = [], []
     for image in query:
         others = draw.choice(classes[classes != known[image]], ways - 1, replace=False)

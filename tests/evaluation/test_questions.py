@@ -40,7 +40,10 @@ def test_parts_ask_other_images(questions):
     asked = torch.cat([one.query for one in parts])
     assert sorted(asked.tolist()) == list(range(24))
     assert torch.equal(asked[:20], questions.query)
-    with pytest.raises(ValueError, match="asked for 32 queries"):
+    # Nor are they shown the same answers.
+    assert all(not torch.equal(parts[0].right, other.right) for other in parts[1:])
+    assert all(not torch.equal(parts[0].support, other.support) for other in parts[1:])
+    with pytest.raises(ValueError, match="takes 32 images of 3 classes; there are 24"):
         ask(LABELS, 8, ways=3, part=3)
 
 
@@ -59,5 +62,5 @@ def test_the_target_is_the_networks_own_log_probability(questions):
 
 
 def test_too_many_are_refused():
-    with pytest.raises(ValueError, match="24 images of 6 classes"):
+    with pytest.raises(ValueError, match="takes 25 images of 5 classes; there are 24 of 6"):
         ask(LABELS, 25)
