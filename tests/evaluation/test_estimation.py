@@ -9,6 +9,7 @@ from milr.data.known import staircase, tasks
 from milr.estimators import direct
 from milr.estimators.door import normal_scores
 from milr.evaluation import consistency as rules
+from milr.evaluation import estimation
 from milr.evaluation.estimation import (
     SITUATIONS,
     Plan,
@@ -129,10 +130,26 @@ def test_trials_are_made_once_and_then_read(kept, capsys):
     assert all(r["seed"] in (0, 1) and math.isfinite(r["value"]) for r in first)
     (normal,) = (r for r in first if (r["method"], r["task"], r["seed"]) == ("ksg", "cross", 0))
     bent = (normal_scores(side, side) for side in tasks()["cross"].sample(240, 0))
-    assert normal["value"] == direct.ksg(*bent)[0]
+    assert normal["value"] == pytest.approx(direct.ksg(*bent)[0], abs=0.02)
     capsys.readouterr()
     assert trials(plan) == first
     assert "miss" not in capsys.readouterr().err
+
+
+def test_ranks_of_few_samples_are_no_grid_to_neighbours(kept):
+    few = Plan(**SMALL | {"seeds": 1}, names=("uniform noise, 0.02",), methods=("ksg",))
+    (row,) = trials(few)
+    x, z = tasks()["uniform noise, 0.02"].sample(240, 0)
+    with pytest.raises(ValueError, match="exactly as far"):
+        direct.ksg(normal_scores(x, x), normal_scores(z, z))
+    assert row["value"] == pytest.approx(direct.ksg(x, z)[0], abs=0.1)
+
+
+def test_columns_are_bent_and_keep_their_order():
+    drawn = np.random.default_rng(0).standard_cauchy((240, 3))
+    bent, _ = estimation._bent((drawn, drawn), seed=0)
+    assert (bent.argsort(0) == drawn.argsort(0)).all()
+    assert bent.std(0) == pytest.approx(1, abs=0.05)
 
 
 def test_given_tasks_and_methods_and_negatives_are_what_is_tried(kept):
