@@ -54,8 +54,8 @@ class MILR:
     beta: price of a nat through the bottleneck, per element, against the objective. critic:
     "linear", "two-layer" or "concatenated". members: how many critics of each kind; their bounds
     are averaged, which steadies the maps. masks: how many mask networks, averaged as well; each
-    learns from its own share of the images, so that two want more steps. seed: of the
-    inserted modules and the noise.
+    learns from its share of each batch, drawn anew in each step, so that two want more steps.
+    seed: of the inserted modules and the noise.
     device: where to work ("cpu", "cuda", "mps"); by default where the model is.
     Raises ValueError for an unknown layer or setting.
     """

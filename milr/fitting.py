@@ -64,7 +64,9 @@ def fit(
     bank: how many further samples are kept as negatives of later explanations. fabric: a launched
     Lightning Fabric for other precision, devices or processes; each process then feeds its own
     share of the batches.
-    History: "loss", "nats" (mean capacity per location) and "keep" for every step of the mask;
+    History: "loss", "nats" (mean capacity per location) and "keep" for every step of the mask (of
+    several mask networks the mean over batches that each masks a share of, where explanations have
+    their mean, which lets no more through);
     "total" and "decision", bounds in nats, for every step of the critics; under "held out ..."
     their value and standard error on the bank: further batches, in which images that the batches
     before had may come again.
@@ -74,8 +76,8 @@ def fit(
     Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
     batches, no step of the critics, no batch for them or the moments, nothing left of z to see, a
     bank that is too small for an error of the bounds, an objective without a gradient, a local
-    layer under activation checkpointing, a fabric for another device, or a loss that is no longer
-    finite.
+    layer under activation checkpointing, a fabric for another device or of another precision than
+    the inserted modules can learn in, or a loss that is no longer finite.
     """
     counts = {"critic_steps": critic_steps, "critic_batches": critic_batches}
     doors.whole(1, **counts, moment_batches=moment_batches)

@@ -8,8 +8,8 @@ notebook begins with `NN_`. A rule is
 
 with one of the signs < <= > >= == !=. It is *met* if it holds for the values and also for the least
 favourable ends of their intervals, *not settled* if it holds for the values alone, else *missed*.
-A claim is reproduced if all its rules are met, not reproduced if all are missed, and partly
-otherwise: a rule is not settled, or some hold and others do not. It is open while evidence is
+A claim is reproduced if all its rules are met, not reproduced if none is met and any is missed, and
+partly otherwise: some are met and others not, or all are not settled. It is open while evidence is
 absent, and results of a smoke run are none.
 """
 
@@ -173,7 +173,8 @@ def judge(claim: Claim, found: Evidence) -> Verdict:
     outcomes = tuple(outcome(one, found.values) for one in claim.rules)
     if set(outcomes) == {"met"}:
         return Verdict("reproduced", outcomes)
-    return Verdict("not reproduced" if set(outcomes) == {"missed"} else "partly", outcomes)
+    none = "missed" in outcomes and "met" not in outcomes
+    return Verdict("not reproduced" if none else "partly", outcomes)
 
 
 def outcome(asked: Rule, values: Mapping[str, Measured]) -> str:

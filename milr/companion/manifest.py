@@ -27,10 +27,7 @@ def notebooks(root: Path) -> list[Path]:
     A notebook that only lies beside them, such as a copy, is none.
     """
     contents = read_yaml(root / "_toc.yml")
-    pages = [
-        page["file"] for part in contents.get("parts", [contents]) for page in part["chapters"]
-    ]
-    paths = [root / f"{page}.ipynb" for page in pages if page.startswith("notebooks/")]
+    paths = [root / f"{page}.ipynb" for page in _pages(contents) if page.startswith("notebooks/")]
     return sorted(path for path in paths if path.exists())
 
 
@@ -146,6 +143,13 @@ def sources_digest() -> str:
         if name not in _MACHINERY:
             total.update(f"{name} {digest(path)}\n".encode())
     return total.hexdigest()[:32]
+
+
+def _pages(part: dict) -> list[str]:
+    """Files of a table of contents, at any depth: of parts, of chapters and of sections."""
+    below = (one for name in ("parts", "chapters", "sections") for one in part.get(name, ()))
+    own = [part["file"]] if "file" in part else []
+    return own + [page for one in below for page in _pages(one)]
 
 
 def _told(notebook: Path, name: str) -> list[str]:

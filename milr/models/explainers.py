@@ -101,7 +101,8 @@ def explainer_of(
 ) -> MILR:
     """The explainer fitted to a network on the images that it learned from, from the cache.
 
-    settings: of those of the training only device, precision, processes and seed are looked at
+    settings: of those of the training only device, precision, processes and seed matter to the
+              fit; but all of them are part of its name in the cache
     decision: which loss the bottleneck has to keep low: "episodes", of a `PrototypicalNetwork`, or
               "classes", of a network that gives logits of the images' classes
 

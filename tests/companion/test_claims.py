@@ -89,6 +89,12 @@ def test_some_rules_met_and_some_missed_is_partly():
     assert status(["05.a > 05.b", "05.b < 0"], evidence) == "not reproduced"
 
 
+def test_what_is_not_settled_saves_no_claim_that_misses_the_rest():
+    evidence = found(a=(1.2, 0.9, 1.5), b=2)
+    assert status(["05.a > 1", "05.b < 0"], evidence) == "not reproduced"
+    assert status(["05.a > 1", "05.b > 0"], evidence) == "partly"
+
+
 @pytest.mark.parametrize(
     ("rule", "values", "expected"),
     [

@@ -410,6 +410,15 @@ def test_only_what_the_table_of_contents_names_is_a_chapter(checkout):
         reproduce.choose(checkout.root, ["Untitled"])
 
 
+def test_a_chapter_below_another_is_one_too(checkout):
+    below = (
+        "format: jb-book\nroot: book/welcome\nparts:\n- chapters:\n  - file: notebooks/a_first\n"
+    )
+    below += "    sections:\n    - file: notebooks/b_second\n    - url: https://example.org\n"
+    (checkout.root / "_toc.yml").write_text(below)
+    assert manifest.notebooks(checkout.root) == [checkout.first, checkout.second]
+
+
 def test_needed_notebooks_come_along_and_first(checkout):
     chosen = reproduce.choose(checkout.root, ["b_second"])
     assert [path.stem for path in chosen] == ["a_first", "b_second"]
