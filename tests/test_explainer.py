@@ -525,6 +525,9 @@ def test_in_lower_precision_the_model_alone_computes_with_less():
     # A keep of 0.95, where all begin, would be 0.949 in bfloat16.
     assert half.history["keep"][0] == pytest.approx(full.history["keep"][0], rel=1e-4)
     assert half.history["total"] == pytest.approx(full.history["total"], abs=2e-2)
+    assert half.history["loss"] != full.history["loss"]
+    learned = [value for value in half.state()["inserted"].values() if value.is_floating_point()]
+    assert learned and all(value.dtype == torch.float32 for value in learned)
 
 
 def test_a_precision_in_which_the_critics_cannot_learn_is_refused_at_once(convolutional):

@@ -116,9 +116,11 @@ def _build(folder: Path) -> None:
         # A smoke run that someone made in this checkout must not show.
         patch.setenv("MILR_BUILD", str(folder / "nothing-built"))
         stage.stage(root, Run(profile="smoke"), source)
-    wanted = _wanted(source)
-    for path in sorted((source / "notebooks").glob("*.ipynb")):
-        _add_stand_ins(path, wanted)
+        wanted = _wanted(source)
+        # The same figures stand on every page; they are drawn once.
+        patch.setattr(figures, "_png", functools.cache(figures._png))
+        for path in sorted((source / "notebooks").glob("*.ipynb")):
+            _add_stand_ins(path, wanted)
     # As `stage` does: the program beside python would start that of where it was installed.
     program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     options = ["--path-output", str(target), "-W", "--keep-going", "-n", "--all"]
@@ -168,7 +170,7 @@ def _add_stand_ins(path: Path, wanted: dict) -> None:
             ledger = scorecard.table(claims.load(), reference, reference, {})
             cells.append(_code("scorecard.table(ledger)", {"text/html": ledger}))
         for shown in sorted(wanted[name]["figures"]):
-            cells.append(_figure_cell(shown, plots.diagram()))
+            cells.append(_figure_cell(shown, _diagram()))
     finally:
         del os.environ["MILR_RESULTS"], os.environ["MILR_NOTEBOOK"]
     # A value may be shown in two formats, and is glued once.
@@ -181,6 +183,10 @@ def _add_stand_ins(path: Path, wanted: dict) -> None:
     path.write_text(json.dumps(content))
 
 
+_diagram = functools.cache(plots.diagram)
+
+
+@functools.cache
 def _figures() -> dict:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (3, 5, 2, 3, 21, 21), dtype=np.uint8)

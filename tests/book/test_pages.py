@@ -106,10 +106,17 @@ def visit(browser):
         visited.page.close()
 
 
-@pytest.mark.parametrize("origin", ["disk", "server"])
-def test_page_loads_whole_and_asks_for_nothing_elsewhere(page_name, origin, book, server, visit):
-    base = book.as_uri() + "/" if origin == "disk" else server
-    visited = visit(f"{base}{page_name}.html")
+def test_page_loads_whole_and_asks_for_nothing_elsewhere(page_name, book, visit):
+    _loads_whole(page_name, book.as_uri() + "/", visit)
+
+
+@pytest.mark.parametrize("page", ["book/welcome", "notebooks/05_figures", "notebooks/14_scorecard"])
+def test_a_page_that_is_served_loads_as_well(page, server, visit):
+    _loads_whole(page, server, visit)
+
+
+def _loads_whole(page, base, visit):
+    visited = visit(f"{base}{page}.html")
     elsewhere = [url for url in visited.requests if not _is_of(url, base)]
     assert not elsewhere
     assert not visited.complaints

@@ -13,9 +13,17 @@ from milr.paths import ROOT
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+@pytest.fixture(scope="module")
+def kept():
+    return []
+
+
 @pytest.fixture
-def referenced(checkout):
-    reference.refresh(checkout.first)
+def referenced(checkout, kept):
+    if not kept:  # a kernel takes seconds, and makes the same of the same notebook each time
+        reference.refresh(checkout.first)
+        kept.append(checkout.first.read_bytes())
+    checkout.first.write_bytes(kept[0])
     return checkout.first
 
 
