@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+import warnings
 
 import pytest
 import torch
@@ -209,6 +210,49 @@ def test_other_critics_are_saved_and_read_in_blocks_as_well(
     torch.testing.assert_close(loaded.decision, maps.decision, atol=1e-5, rtol=1e-4)
 
 
+def test_the_total_is_the_mean_of_what_each_critic_reads(convolutional):
+    images = torch.randn(5, 2, 4, 4)
+    both = MILR(convolutional, "stem", "pool", members=2, seed=3)
+    both.fit(list(batches((2, 4, 4))), cross_entropy, **FAST)
+    alone = [both.explain(images)]
+    for kept in (0, 1):
+        one = copy.deepcopy(both)
+        for name in ("total", "decision", "total_bank", "decision_bank"):
+            held = getattr(one._inserted, name)
+            setattr(one._inserted, name, held[kept : kept + 1])
+        alone.append(one.explain(images))
+    mean, first, second = (maps.total for maps in alone)
+    assert not torch.allclose(first, second, atol=1e-3)
+    torch.testing.assert_close(mean, (first + second) / 2)
+
+
+def test_a_second_fit_forgets_the_first_and_one_that_fails_does_not(convolutional):
+    images = torch.randn(3, 2, 4, 4)
+    twice = fitted(convolutional, "stem", "pool", steps=2)
+    before = twice.explain(images).decision
+    with pytest.raises(ValueError, match="bank"):
+        twice.fit(list(batches((2, 4, 4))), cross_entropy, **FAST | {"bank": 0})
+    assert torch.equal(twice.explain(images).decision, before)
+    twice.fit(list(batches((2, 4, 4))), cross_entropy, **FAST)
+    once = fitted(convolutional, "stem", "pool")
+    assert torch.equal(twice.explain(images).decision, once.explain(images).decision)
+
+
+def test_with_a_ramp_the_mask_closes_later(convolutional):
+    def unchanged(outputs, batch):
+        return 3000 * (outputs - convolutional(batch[0])).square().mean()
+
+    def keep_of(ramp):
+        explainer = MILR(convolutional, "stem", "pool", beta=1.0, seed=3)
+        how = FAST | {"steps": 40, "learning_rate": 0.01, "ramp": ramp}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return explainer.fit(list(batches((2, 4, 4))), unchanged, **how).history["keep"]
+
+    sudden, slow = keep_of(0.0), keep_of(1.0)
+    assert sudden[10] < slow[10] - 0.2
+
+
 def test_files_that_would_mean_nothing_are_refused(tmp_path, convolutional, explainer):
     path = tmp_path / "modules.pt"
     explainer.save(path)
@@ -349,6 +393,9 @@ def test_the_bottleneck_disturbs_the_outputs_and_repeats_a_draw(convolutional, e
     assert not torch.equal(first, explainer.through(images, draw=1))
     assert not torch.equal(first, convolutional(images))
     assert explainer.keep(images).shape == (6, 16, 6)
+    # An image's draw is by its place, whatever is asked at once.
+    torch.testing.assert_close(explainer.through(images, batch_size=4), first)
+    torch.testing.assert_close(explainer.through(images[:3]), first[:3])
 
 
 def test_a_shut_bottleneck_raises_an_alarm(convolutional):
@@ -379,8 +426,17 @@ def test_layers_that_do_not_put_the_images_first_are_refused(tokens_first):
 
 
 def test_wrong_use_is_refused_with_what_to_do(convolutional, explainer):
-    with pytest.raises(NotFitted, match="call fit"):
-        MILR(convolutional, "stem", "pool").explain(torch.randn(2, 2, 4, 4))
+    new, images = MILR(convolutional, "stem", "pool"), torch.randn(2, 2, 4, 4)
+    asked = [
+        lambda: new.explain(images), lambda: new.through(images), lambda: new.keep(images),
+        lambda: new.refine(images, first_bit), lambda: new.refine_keep(images, first_bit),
+        lambda: new.save("nowhere.pt"), new.state, lambda: new.around(convolutional),
+    ]  # fmt: skip
+    for ask in asked:
+        with pytest.raises(NotFitted, match="call fit"):
+            ask()
+    with pytest.raises(OSError):
+        new.load("nowhere.pt")
     with pytest.raises(ValueError, match="no layer 'stm'.*stem"):
         MILR(convolutional, "stm", "pool")
     with pytest.raises(ValueError, match="beta is 0"):
