@@ -237,12 +237,18 @@ def _variances(rows: Sequence[dict]) -> dict[str, float]:
 def _bent(pair: tuple[np.ndarray, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Both sides' columns (n, ...) bent to a normal by their ranks.
 
-    All columns would lie on one grid, where many distances are equal, and nearest neighbours are
-    not for such. So each value is moved by less than half of the least step, and keeps its rank.
+    All columns without ties would lie on one grid, where many distances are equal, and nearest
+    neighbours are not for such. So their values are moved by less than half of the least step, and
+    keep their ranks. In a column with ties, such as symbols, equal values stay equal.
     """
-    draw = np.random.default_rng(seed)
-    off = [draw.uniform(-0.1, 0.1, side.shape) / len(side) for side in pair]
-    return tuple(normal_scores(side, side) + by for side, by in zip(pair, off, strict=True))
+    draw, bent = np.random.default_rng(seed), []
+    for side in pair:
+        columns = side.reshape(len(side), -1)
+        ordered = np.sort(columns, axis=0)
+        differ = (ordered[1:] != ordered[:-1]).all(0)
+        off = draw.uniform(-0.1, 0.1, columns.shape) / len(side) * differ
+        bent.append(normal_scores(side, side) + off.reshape(side.shape))
+    return tuple(bent)
 
 
 def _trials(plan: Plan, tasks: Sequence[Task]) -> list[dict]:

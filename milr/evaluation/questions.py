@@ -64,7 +64,7 @@ def ask(
             f"takes {end} images of {ways} classes; there are {len(known)} of {len(classes)}"
         )
     query = np.random.default_rng(seed).permutation(len(known))[end - count : end]
-    draw = np.random.default_rng([seed, part])
+    draw = np.random.default_rng([seed, 1 + part])  # [seed, 0] is the stream of seed itself
     members = {c: np.flatnonzero(known == c) for c in classes}
     support, right = [], []
     for image in query:

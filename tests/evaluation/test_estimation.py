@@ -150,6 +150,11 @@ def test_columns_are_bent_and_keep_their_order():
     bent, _ = estimation._bent((drawn, drawn), seed=0)
     assert (bent.argsort(0) == drawn.argsort(0)).all()
     assert bent.std(0) == pytest.approx(1, abs=0.05)
+    symbols, z = tasks()["five symbols, clear"].sample(240, 0)
+    bent, other = estimation._bent((symbols, z), seed=0)
+    assert (bent == normal_scores(symbols, symbols)).all() and len(np.unique(bent)) == 5
+    # Critics bend columns anew, and so get what they would get of the columns as they were.
+    assert normal_scores(other, other) == pytest.approx(normal_scores(z, z), abs=1e-12)
 
 
 def test_given_tasks_and_methods_and_negatives_are_what_is_tried(kept):
