@@ -122,8 +122,8 @@ def follow(
 
     What a map holds on a part is the sum of its values there. effect: (P, n), how strongly each
     exchange moves the decision; other arguments as for `effects.mean_on_parts`. Beside
-    "effect.KIND" stand two nulls: "effect.random", of random maps, and "effect.dealt", of another
-    image's decision map.
+    "effect.KIND" stand two nulls: "effect.random", of random maps, and "effect.dealt KIND", of
+    other images' maps of that kind.
     """
     generator = torch.Generator().manual_seed(seed)
     size = tuple(labels.shape[-2:])
@@ -135,8 +135,9 @@ def follow(
         kind: effects.following(effects.mean_on_parts(values, labels, names) * areas, effect)
         for kind, values in tried.items()
     }
-    dealt = effects.dealt(sharp.decision, labels, names, seed) * areas
-    found["dealt"] = torch.stack([effects.following(held, effect) for held in dealt]).mean(0)
+    for kind in explained.KINDS:
+        held = effects.dealt(tried[kind], labels, names, seed) * areas
+        found[f"dealt {kind}"] = effects.following(held, effect).mean(0)
     return {f"effect.{name}": Ratio(f, torch.ones_like(f)) for name, f in found.items()}
 
 

@@ -137,6 +137,16 @@ def through(explainer, module: Literal, images: Tensor, batch_size: int = 64) ->
     return torch.cat(outputs)
 
 
+def shares(explainer, module: Literal, images: Tensor, batch_size: int = 64) -> Tensor:
+    """`alpha` of images (B, ...), for all locations and channels: (B, N, C) on the CPU."""
+    found = []
+    with explainer.frozen_model() as device, torch.no_grad():
+        module.to(device)
+        for chunk in images.split(batch_size):
+            found.append(module.alpha(explainer.features(chunk.to(device))).cpu())
+    return torch.cat(found)
+
+
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL of N(mean, exp(log_variance)) from N(0, I) in nats, summed over the last dimension."""
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(-1)

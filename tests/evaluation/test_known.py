@@ -1,5 +1,7 @@
 """What a representation knows: the numbers of known maps, masks and logits."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -87,7 +89,20 @@ def test_a_map_of_the_effects_follows_them_and_random_ones_do_not():
     assert found["effect.decision"].value == pytest.approx(1)
     assert found["effect.total"].value == pytest.approx(-1)
     assert abs(found["effect.random"].value) < 0.4
-    assert abs(found["effect.dealt"].value) < 0.4
+    for kind in ("decision", "total", "capacity", "redundant"):
+        assert abs(found[f"effect.dealt {kind}"].value) < 0.4
+
+
+def test_each_kind_has_its_own_map_of_other_images_for_a_null():
+    """The capacity here is the same everywhere on all images, so that dealing changes nothing."""
+    labels = torch.arange(4).repeat(40, 4, 1)
+    effect = torch.arange(4.0)[:, None].expand(4, 40)
+    one = torch.rand(40, 4, 4, generator=torch.Generator().manual_seed(1))
+    rising = torch.arange(1.0, 5.0).expand(40, 4, 4)
+    maps = replace(maps_of(one, one), capacity=rising)
+    found = known.follow(maps, labels, NAMES, effect)
+    assert found["effect.dealt capacity"].value == pytest.approx(1)
+    assert abs(found["effect.dealt decision"].value) < 0.4
 
 
 def test_two_networks_can_be_compared_measure_by_measure():

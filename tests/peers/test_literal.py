@@ -44,6 +44,16 @@ def test_the_head_of_a_collapsed_module_knows_nothing_of_z(fitted):
     assert abs(fitted[2]["tied"][-1]) < 0.5
 
 
+def test_the_shares_are_those_by_which_the_features_are_multiplied(fitted, model):
+    explainer, module, _ = fitted
+    (images,) = batches(1)
+    alpha = literal.shares(explainer, module, images, batch_size=5)
+    assert alpha.shape == (16, 16, 6)
+    local = explainer.features(images).local
+    expected = explainer.run_with(images, alpha * local)
+    assert torch.allclose(literal.through(explainer, module, images), expected, atol=1e-5)
+
+
 def test_the_model_and_its_hooks_are_as_before(fitted, model):
     explainer, module, _ = fitted
     images = batches(1)[0]
