@@ -107,9 +107,9 @@ def patterns(notebook):
             if isinstance(node, ast.JoinedStr):
                 parts = [getattr(part, "value", None) for part in node.values]
                 fixed = [re.escape(even(p)) if isinstance(p, str) else "" for p in parts]
-                # The shortest first piece, the longest, and measures: drop_20, decision_null.
+                # The shortest first piece, the longest, and measures: drop_20, lift_clamped.
                 telling = any(re.search("[a-z0-9]", piece) for piece in fixed)
-                for first in ("(.*?)", "(.*)", r"([a-z]+\.(?:\d+|null))") if telling else ():
+                for first in ("(.*?)", "(.*)", r"([a-z]+\.(?:\d+|null|clamped))") if telling else ():
                     holes = itertools.chain([first], itertools.repeat("(.*?)"))
                     made = [piece or next(holes) for piece in fixed]
                     templates.append(re.compile("".join(made)))
