@@ -59,6 +59,7 @@ def refined_keep(
                 "lower learning_rate"
             )
         with torch.autocast(loss.device.type, enabled=False), computed_once():
-            (logits.grad,) = torch.autograd.grad(loss, logits)
+            # Of the sum: gradients of a mean over many are lost beside the epsilon of Adam.
+            (logits.grad,) = torch.autograd.grad(logits.numel() * loss, logits)
         optimizer.step()
     return logits.detach().sigmoid()

@@ -109,7 +109,9 @@ def patterns(notebook):
                 fixed = [re.escape(even(p)) if isinstance(p, str) else "" for p in parts]
                 # The shortest first piece, the longest, and measures: drop_20, lift_clamped.
                 telling = any(re.search("[a-z0-9]", piece) for piece in fixed)
-                for first in ("(.*?)", "(.*)", r"([a-z]+\.(?:\d+|null|clamped))") if telling else ():
+                for first in (
+                    ("(.*?)", "(.*)", r"([a-z]+\.(?:\d+|null|clamped))") if telling else ()
+                ):
                     holes = itertools.chain([first], itertools.repeat("(.*?)"))
                     made = [piece or next(holes) for piece in fixed]
                     templates.append(re.compile("".join(made)))

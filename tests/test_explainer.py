@@ -575,10 +575,12 @@ def test_refining_for_another_objective_moves_the_mask_there(fitted_to_bits):
     assert hashlib.sha256(repr(fitted_to_bits.state()).encode()).hexdigest() == before
 
 
-def test_a_refined_mask_does_not_depend_on_how_many_stand_beside_it(fitted_to_bits):
-    images = bits(6, 99)
+@pytest.mark.parametrize("count", [6, 256])
+def test_a_refined_mask_does_not_depend_on_how_many_stand_beside_it(fitted_to_bits, count):
+    """Nor on where it is all but shut, and gradients are small beside the epsilon of Adam."""
+    images = bits(count, 99)
     several, alone = (fitted_to_bits.refine_keep(some, first_bit) for some in (images, images[:1]))
-    torch.testing.assert_close(several[:1], alone, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(several[:1], alone, atol=1e-5, rtol=1e-2)
 
 
 def test_in_lower_precision_the_model_alone_computes_with_less():

@@ -82,8 +82,9 @@ REMOVALS = {
 def on_parts(maps: Tensor, labels: Tensor, regions: Mapping[str, Tensor]) -> Table:
     """Maps (B, H, W) of drawn birds against the masks "defining" and "used" (B, h, w).
 
-    Each image counts alike, however large the values of its map are. Lift and mass, rank accuracy
-    and pointing game are those of `localisation` and `heat`.
+    Maps are first divided by the mean size of their values, so that how large these are makes no
+    difference. Lift and mass, rank accuracy and pointing game are those of `localisation` and
+    `heat`: a lift is a ratio of sums, to which an image adds as much as it shows of the region.
     """
     defining = regions["defining"]
     alike = _of_one_size(maps)
@@ -118,9 +119,9 @@ def _of_one_size(maps: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Exchanged:
-    """What exchanging each part of each query did: (P, B) each, at least 0.
+    """What exchanging each part of each query did: (P, B) each.
 
-    representation: 1 - cosine of the representation, before and after
+    representation: 1 - cosine of the representation, before and after; at least 0
     decision: change of the log-probability of the right species, in nats, whatever its sign
     drop: the same with its sign; above 0 where the right species became less probable
     """

@@ -32,7 +32,8 @@ class Peer:
     method: called with a copy of the model, images (B, C, H, W) on its device and their target;
             gives (B, h, w), a location's own value, at any resolution
     signed: whether negative values speak against the target; else they cannot occur
-    fitted: digest of what was fitted before it explains; "" for methods that fit nothing
+    fitted: digest of what was fitted before it explains, where the cache has to tell it apart
+            by this alone; "" for methods that fit nothing, and for an explainer's own maps
 
     Raises ValueError for other needs.
     """

@@ -9,7 +9,9 @@ maps (B, H, W) are sums over the channels.
 import torch
 from torch import Tensor, nn
 from zennit.composites import EpsilonPlusFlat, SpecialFirstLayerMapComposite, layer_map_base
-from zennit.rules import ZBox, ZPlus
+from zennit.core import BasicHook, Stabilizer
+from zennit.layer import Sum
+from zennit.rules import NoMod, ZBox, ZPlus
 from zennit.torchvision import ResNetCanonizer
 from zennit.types import BatchNorm, Convolution, Linear
 
@@ -21,6 +23,20 @@ from milr.peers.targets import Target
 # The layers with weights that the rules are for. Others zennit passes by, or, attention in some of
 # its versions, takes for a rectifier.
 RULED = Convolution, Linear, BatchNorm, nn.PReLU
+
+
+class PositiveSum(BasicHook):
+    """z+ where branches are added: relevance goes to what is above 0, in proportion."""
+
+    def __init__(self):
+        stabilised = Stabilizer.ensure(1e-6)
+        super().__init__(
+            input_modifiers=[lambda x: x.clamp(min=0)],
+            param_modifiers=[NoMod(param_keys=[])],
+            output_modifiers=[lambda x: x],
+            gradient_mapper=lambda gradient, outputs: gradient / stabilised(outputs[0]),
+            reducer=lambda inputs, gradients: inputs[0] * gradients[0],
+        )
 
 
 def layer_wise_relevance(model: nn.Module, images: Tensor, target: Target) -> Tensor:
@@ -39,15 +55,16 @@ def deep_taylor(model: nn.Module, images: Tensor, target: Target) -> Tensor:
     """Deep Taylor decomposition, at least 0, (B, H, W).
 
     Montavon et al., Explaining NonLinear Classification Decisions with Deep Taylor Decomposition,
-    2017: the z+ rule for every convolution and dense layer and, for the first, the z^B rule, which
-    knows between which values pixels can lie (`milr.data.images.normalise` of 0 and 255). The
-    method decomposes positive relevance, so it begins with the positive contributions alone.
+    2017: the z+ rule for every convolution and dense layer, and where a residual network adds its
+    branches, and for the first layer the z^B rule, which knows between which values pixels can lie
+    (`milr.data.images.normalise` of 0 and 255). The method decomposes positive relevance, so it
+    begins with the positive contributions alone.
     """
     low, high = (
         normalise(torch.full((1, 3, 1, 1), value, dtype=torch.uint8)) for value in (0, 255)
     )
     composite = SpecialFirstLayerMapComposite(
-        layer_map=[*layer_map_base(), (Linear, ZPlus())],
+        layer_map=[(Sum, PositiveSum()), *layer_map_base(), (Linear, ZPlus())],
         first_map=[(Convolution, ZBox(low.to(images.device), high.to(images.device)))],
         canonizers=[ResNetCanonizer()],
     )

@@ -26,6 +26,26 @@ def test_a_mean_has_the_interval_of_the_bootstrap_over_seeds_and_images():
     assert found.high == pytest.approx(expected.high, abs=0.05)
 
 
+def test_images_of_each_network_alone_are_drawn_within_it():
+    """What they do is in the spread between networks, too: hence sqrt(5 / 3), not sqrt(7 / 3),
+    times the width that images of independent noise make."""
+    widths = {True: [], False: []}
+    for seed in range(30):
+        noise = mean_of(drawn((3, 1, 60), seed=seed))
+        for own, found in widths.items():
+            interval = Resamples(3, 1, 60, seed=seed, own_images=own).interval(noise)
+            found.append(interval.high - interval.low)
+    exact = 2 * 1.96 / np.sqrt(3 * 60)
+    assert np.mean(widths[True]) / exact == pytest.approx((5 / 3) ** 0.5, rel=0.08)
+    assert np.mean(widths[False]) / exact == pytest.approx((7 / 3) ** 0.5, rel=0.08)
+
+
+def test_what_networks_differ_by_is_in_the_interval_of_own_images_too():
+    values = drawn((3, 1, 60)) + np.array([-9.0, 0, 9]).reshape(3, 1, 1)
+    found = Resamples(3, 1, 60, own_images=True).interval(mean_of(values))
+    assert found.low < -7 and found.high > 7
+
+
 def test_images_without_the_part_do_not_count():
     ratio = Ratio(torch.tensor([2.0, 0, 4, 2, 4]), torch.tensor([1.0, 0, 1, 1, 1]))
     mean = torch.tensor([3.0, torch.nan, 5, 3, 5])

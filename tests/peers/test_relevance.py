@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet18
 
 from milr.data.images import normalise
 from milr.models.prototypical import PrototypicalNetwork
@@ -41,6 +42,16 @@ def test_deep_taylor_gives_the_positive_relevance_and_nothing_below_zero():
     best = model(images).detach().amax(1)
     assert (best > 0).all() and maps.min() >= 0
     assert torch.allclose(maps.sum((1, 2)), best, rtol=2e-2)
+
+
+def test_deep_taylor_has_nothing_below_zero_where_branches_are_added():
+    """Their sum is rectified, a branch of it is not."""
+    torch.manual_seed(0)
+    model = resnet18(num_classes=5).eval()
+    images = normalise((255 * draw(4, 3, 32, 32)).to(torch.uint8))
+    target = targets.class_logit(model(images).argmax(1))
+    maps = relevance.deep_taylor(prepared(model, images[:1]), images, target)
+    assert maps.min() >= 0 and maps.max() > 0
 
 
 def test_deep_taylor_of_what_speaks_against_a_class_is_empty():
