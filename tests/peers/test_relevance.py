@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
+from zennit.layer import Sum
+from zennit.rules import Norm
 
 from milr.data.images import normalise
 from milr.models.prototypical import PrototypicalNetwork
@@ -44,14 +46,27 @@ def test_deep_taylor_gives_the_positive_relevance_and_nothing_below_zero():
     assert torch.allclose(maps.sum((1, 2)), best, rtol=2e-2)
 
 
-def test_deep_taylor_has_nothing_below_zero_where_branches_are_added():
-    """Their sum is rectified, a branch of it is not."""
+def test_deep_taylor_gives_a_branch_below_zero_nothing():
+    """Their sum is rectified, a branch of it is not: 2 and -1 are 1, all of it of the 2."""
+    branches = torch.tensor([[[2.0, -1.0], [1.0, 3.0]]], requires_grad=True)
+    summed = Sum(dim=-1)
+    handles = relevance.PositiveSum().register(summed)
+    total = summed(branches)
+    (found,) = torch.autograd.grad(total, branches, grad_outputs=total.detach())
+    handles.remove()
+    assert torch.allclose(found, torch.tensor([[[1.0, 0.0], [1.0, 3.0]]]), atol=1e-4)
+
+
+def test_deep_taylor_adds_branches_so_in_a_residual_network(monkeypatch):
     torch.manual_seed(0)
     model = resnet18(num_classes=5).eval()
     images = normalise((255 * draw(4, 3, 32, 32)).to(torch.uint8))
     target = targets.class_logit(model(images).argmax(1))
-    maps = relevance.deep_taylor(prepared(model, images[:1]), images, target)
+    ready = prepared(model, images[:1])
+    maps = relevance.deep_taylor(ready, images, target)
     assert maps.min() >= 0 and maps.max() > 0
+    monkeypatch.setattr(relevance, "PositiveSum", Norm)
+    assert not torch.allclose(relevance.deep_taylor(ready, images, target), maps, rtol=1e-3)
 
 
 def test_deep_taylor_of_what_speaks_against_a_class_is_empty():
