@@ -28,21 +28,33 @@ class InformationMaps(Attribution):
         self.explainer, self.kind, self.reading = explainer, kind, reading
 
     @log_usage()
-    def attribute(self, inputs: Tensor | tuple[Tensor], target: None = None, **_):
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        target: None = None,
+        baselines: None = None,
+        additional_forward_args: None = None,
+    ):
         """Bits at each number of the input (B, C, H, W), on its device.
 
         A location's bits are brought to the pixels (bilinear, still in bits per location) and
         shared out equally over the channels, whose sum is the map. A tuple of one tensor, which
-        captum's metrics make of it, gives a tuple of one. Warns that a target is of no account.
-        Raises ValueError for inputs that are no images, and for maps of tokens; else as
+        captum's metrics make of it, gives a tuple of one. Warns that what else captum knows is of
+        no account. Raises ValueError for inputs that are no images, and for maps of tokens; else as
         `MILR.explain`.
         """
-        if target is not None:
-            warnings.warn(
-                "these maps explain the representation and the objective of the fit, whatever the "
-                "target is; leave it out",
-                stacklevel=2,
-            )
+        others = {
+            "target": target,
+            "baselines": baselines,
+            "additional_forward_args": additional_forward_args,
+        }
+        for name, given in others.items():
+            if given is not None:
+                warnings.warn(
+                    "these maps explain the representation and the objective of the fit, whatever "
+                    f"{name} is; leave it out",
+                    stacklevel=2,
+                )
         if isinstance(inputs, tuple) and len(inputs) == 1:
             return (self.attribute(*inputs),)
         if not isinstance(inputs, Tensor):

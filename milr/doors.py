@@ -69,10 +69,9 @@ def share(name: str, value: float) -> None:
 def images(given) -> None:
     """Raises ValueError unless it is a tensor with the images first, and holds one at least."""
     if not isinstance(given, Tensor):
-        stack = "torch.stack(images)" if isinstance(given, Sequence) else "torch.as_tensor(images)"
         raise ValueError(
             f"the images are a {_kind(given)}; give a tensor (B, ...), the images first, such as "
-            f"{stack} makes"
+            f"{_tensor_of(given)}"
         )
     if given.dim() < 2:
         raise ValueError(
@@ -81,6 +80,16 @@ def images(given) -> None:
         )
     if not len(given):
         raise ValueError("there are no images; give at least one")
+
+
+def _tensor_of(given) -> str:
+    if isinstance(given, Mapping):
+        return 'batch["images"]'
+    if not isinstance(given, Sequence):
+        return "torch.as_tensor(images) makes"
+    shapes = {one.shape if isinstance(one, Tensor) else None for one in given}
+    # A whole batch, of images and labels, or a list of single images.
+    return "torch.stack(images) makes" if len(shapes) == 1 else "batch[0]"
 
 
 def batches(given) -> None:

@@ -89,8 +89,9 @@ class MILR:
         doors.seed(seed)
         if device is not None:
             doors.device(device)
-        self.beta, self.seed, self.device = float(beta), seed, device
-        self.critic, self.members, self.masks = critic, members, masks
+        self.beta, self.seed, self.device = float(beta), int(seed), device
+        # NumPy's whole numbers could be saved, and not be loaded.
+        self.critic, self.members, self.masks = critic, int(members), int(masks)
         self.history: dict[str, list[float]] = {}
         self._inserted: Inserted | None = None
         # Those that were fitted to; of no matter to one made by `around`.
@@ -246,7 +247,8 @@ class MILR:
     def through(self, images: Tensor, draw: int = 0, batch_size: int = 64) -> Tensor:
         """The model's outputs (B, ...), on the CPU, when only what the bottleneck passes goes on.
 
-        images: (B, ...); draw: which draw of the noise. Raises as `explain` does, and ValueError
+        images: (B, ...); draw: which draw of the noise, of which each place in the order of the
+        images has its own. Raises as `explain` does, and ValueError
         for a model whose output is no tensor.
         """
         inserted = self._fitted()
@@ -258,8 +260,9 @@ class MILR:
             for chunk in images.split(batch_size):
                 features = self.features(chunk.to(device))
                 keep = self.keep_of(features, inserted)
-                noise = draw_noise(features.local.shape, generator, device)
-                passed = inserted.inject(features.local, keep, noise)
+                # One after another: of all at once, a draw would depend on how many these are.
+                each = [draw_noise(one.shape, generator, device) for one in features.local]
+                passed = inserted.inject(features.local, keep, torch.stack(each))
                 output = self.run_with(chunk.to(device), passed)
                 doors.tensor(output)
                 outputs.append(output.cpu())
@@ -312,13 +315,14 @@ class MILR:
     def state(self) -> dict:
         """What was learned, as tensors (on the CPU), numbers and strings alone.
 
+        On the CPU the tensors are the explainer's own, and no copies: clone what is to be changed.
         Raises NotFitted before `fit`.
         """
         inserted = self._fitted()
         return {
             "made with": self._signature(),
             "locations": list(inserted.locations),
-            "history": self.history,
+            "history": _copied(self.history),
             "inserted": {name: value.cpu() for name, value in inserted.state_dict().items()},
         }
 
@@ -351,7 +355,7 @@ class MILR:
                     f"what was given is not all that `state` gives ({error}); save it anew, or fit"
                 ) from error
         self._inserted = found
-        self.history = state["history"]
+        self.history = _copied(state["history"])
         self._weights = Weights(self.model)
         self._digest = self._weights.digest
         return self
@@ -379,7 +383,7 @@ class MILR:
         doors.images(images)
         names = (self.local, self.representation, *self.evidence)
         with taps.read(self.model, names) as outputs, torch.no_grad(), doors.noted(images):
-            self.model(images)
+            self.model(images.clone())  # a model may prepare its images in place
         found = {name: output.float() for name, output in outputs.items()}
         for name, output in found.items():
             if len(output) != len(images):
@@ -414,7 +418,7 @@ class MILR:
             return taps.laid_out(taps.as_features(local, output), output)
 
         with taps.replace(self.model, self.local, instead):
-            return self.model(images)
+            return self.model(images.clone())
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of this explainer for one purpose, always the same ones."""
@@ -490,6 +494,10 @@ class MILR:
             self.members,
             self.masks,
         ]
+
+
+def _copied(history: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: list(values) for name, values in history.items()}
 
 
 def _total(features: Features, inserted: Inserted, reading: str) -> Tensor:

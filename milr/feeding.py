@@ -2,16 +2,15 @@
 
 import math
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from milr import taps
 
+WIDE = 100_000  # numbers of z: with 8 critics and Adam they take 1.5 GB and more
 _NO_GRADIENT = (
     "the objective has no gradient by the outputs, so that nothing would be worth its price; give "
     "a loss that can be differentiated (cross-entropy, not accuracy), of outputs that come after "
@@ -97,31 +96,39 @@ def images_of(batch, device) -> Tensor:
     return images.to(device)
 
 
-def marks(images: Tensor) -> Tensor:
-    """A number for each image, (B,), that tells it from others."""
-    rows = images.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy()
-    return torch.tensor([zlib.crc32(row) for row in rows], device=images.device)
-
-
 def check_layout(explainer, images: Tensor, features) -> None:
-    """Of the first batch. Warns of maps that look as if the channels came last.
+    """Of the first batch. Warns of a wide z, and of maps that look as if the channels came last.
 
     Raises ValueError for tokens before images, which show only if there are as many of both.
     """
+    if features.z.shape[1] > WIDE:
+        warnings.warn(
+            f"the representation {explainer.representation!r} has {features.z.shape[1]} numbers "
+            "for each image, and every critic a row of weights for each of them, which may be more "
+            "than fits into memory; name a layer behind a pooling",
+            stacklevel=5,
+        )
     tokens = [features.local, *(one for one in features.evidence if one.dim() == 3)]
     if any(one.shape[1] == len(images) > 1 for one in tokens):
         explainer.features(images[1:])
     given = f"layer {explainer.local!r} gives"
-    if isinstance(taps.find_layer(explainer.model, explainer.local), nn.Conv1d):
-        warnings.warn(
-            f"{given} channels first, (B, C, N), and these are read as tokens (B, N, C), whose "
-            "locations would be the channels; name a layer behind a permute(0, 2, 1)",
-            stacklevel=5,
-        )
-    if images.dim() == 4 and len(features.shape) == 2:
+    # Of the second axis and the third: are there parts that the end of the images does not reach?
+    second, third = (
+        taps.reached_in_part(explainer.model, explainer.local, images)[:2] or (None,) * 2
+    )
+    if len(features.shape) == 1:
+        convolution = isinstance(taps.find_layer(explainer.model, explainer.local), nn.Conv1d)
+        if (third and not second) or convolution:
+            warnings.warn(
+                f"{given} channels first, (B, C, N), and these are read as tokens (B, N, C), whose "
+                "locations would be the channels; name a layer behind a permute(0, 2, 1)",
+                stacklevel=5,
+            )
+    elif images.dim() == 4:
         rows, columns = features.shape
         expected = rows * images.shape[3] / images.shape[2]
-        if abs(columns - expected) > max(1, expected / 4):
+        unlikely = abs(columns - expected) > max(1, expected / 4)
+        if (second and not third) or (unlikely and not third):
             warnings.warn(
                 f"{given} maps of {rows} x {columns} locations of images of {images.shape[2]} x "
                 f"{images.shape[3]}: if its channels come last, (B, H, W, C), they are taken for "
@@ -138,6 +145,10 @@ class Stream:
         self.length = math.inf  # of one pass, as soon as it is known
         self._batch = iter(batches)
         self.again = self._batch is not batches
+
+    def in_another_pass(self, before: int) -> bool:
+        """Whether the last batch is of a later pass than the one after so many batches."""
+        return self.again and before // self.length != (self.count - 1) // self.length
 
     def __next__(self):
         found = next(self._batch, self)

@@ -61,7 +61,8 @@ def fit(
     go through `critic_batches` batches again and again, whose features are held in memory, and in
     each step `hidden` of z's dimensions are hidden from them, so that they cannot memorise. ramp:
     share of the steps over which beta rises from 0 (else a high beta shuts everything for good).
-    bank: how many further samples are kept as negatives of later explanations. fabric: a launched
+    bank: how many further samples are kept as negatives of later explanations, all of one pass
+    through the batches. fabric: a launched
     Lightning Fabric for other precision, devices or processes; each process then feeds its own
     share of the batches.
     History: "loss", "nats" (mean capacity per location) and "keep" for every step of the mask (of
@@ -70,9 +71,9 @@ def fit(
     "total" and "decision", bounds in nats, for every step of the critics; under "held out ..."
     their value and standard error on the bank: further batches, in which images that the batches
     before had may come again.
-    Warns if the bottleneck has shut (`MILR.shut` says so later), if the bank takes more batches
-    than one pass through them has (each image is kept once then), and if the local layer's channels
-    seem to come last.
+    Warns if the bottleneck has shut (`MILR.shut` says so later), if the batches hold fewer images
+    than the bank, which keeps each once, if the local layer's channels seem to come last, and if z
+    is so wide that critics of it fill the memory.
     Raises ValueError for a batch of one, NaN features, shapes that change between batches, too few
     batches, no step of the critics, no batch for them or the moments, nothing left of z to see, a
     bank that is too small for an error of the bounds, an objective without a gradient, a local
@@ -157,10 +158,10 @@ def _insert(explainer, stream, count: int, device) -> Inserted:
     return inserted
 
 
-def _features(explainer, images: Tensor, locations: tuple[int, ...] | None):
+def _features(explainer, images: Tensor, locations: tuple[int, ...] | None, least: int = 2):
     """Of one clean pass; locations: those of the batches before, if there were any."""
     features = explainer.features(images)
-    if len(features.z) * world_size() < 2:
+    if len(features.z) * world_size() < least:
         raise ValueError(
             "a batch of one image; InfoNCE needs at least two, for its negatives (a data loader "
             "leaves out a last one with drop_last=True)"
@@ -236,13 +237,15 @@ def _fill_bank(explainer, inserted, stream, noise, training, size) -> dict:
     before = stream.count
     while sum(len(z) for *_, z in found) < size:
         images = feeding.images_of(next(stream), training.fabric.device)
-        sample = _sample(explainer, inserted, images, training)
-        parts = *_standardised(inserted, sample, noise), feeding.marks(images)
-        found.append(tuple(gather(part) for part in parts))
-    local, passed, z, marks = (torch.cat(parts)[:size] for parts in zip(*found, strict=True))
-    if stream.again and stream.count - before > stream.length:
-        different = _different(marks)
-        local, passed, z = (part[different] for part in (local, passed, z))
+        if stream.in_another_pass(before):
+            if before % stream.length == 0:
+                break  # a whole pass, which holds all images that there are
+            # Anew from where a pass begins: of two, shuffled ones, an image may be in both.
+            found, before = [], stream.count - 1
+        sample = _sample(explainer, inserted, images, training, least=1)
+        found.append(tuple(gather(part) for part in _standardised(inserted, sample, noise)))
+    local, passed, z = (torch.cat(parts)[:size] for parts in zip(*found, strict=True))
+    _check_bank(len(z), size)
     with torch.autocast(z.device.type, enabled=False):
         return _keep(inserted, "total", local, z) | _keep(inserted, "decision", passed, z)
 
@@ -262,29 +265,23 @@ def _keep(inserted, name: str, x: Tensor, z: Tensor) -> dict:
     return {f"held out {name}": [float(values.mean()), float(error)]}
 
 
-def _different(marks: Tensor) -> list[int]:
-    """Where each of the bank's images stands first: a negative counts once.
-
-    Warns if some come again. Raises ValueError if too few are left.
-    """
-    first = list({mark: row for row, mark in reversed(list(enumerate(marks.tolist())))}.values())
-    first.sort()
+def _check_bank(count: int, size: int) -> None:
+    """Warns of a bank of fewer images than were asked for. Raises ValueError for too few."""
     said = (
-        f"the batches hold {len(first)} different images, the bank {len(marks)}; give more images, "
-        f"or bank={max(2 * GROUPS, len(first))}"
+        f"the batches hold {count} images, the bank {size}; give more images, or "
+        f"bank={max(2 * GROUPS, count)}"
     )
-    if len(first) < 2 * GROUPS:
+    if count < 2 * GROUPS:
         raise ValueError(f"{said}: its bounds are taken on {GROUPS} parts of two images or more")
-    if len(first) < len(marks):
-        warnings.warn(f"{said}; each is kept once, and the ceiling is lower", stacklevel=5)
-    return first
+    if count < size:
+        warnings.warn(f"{said}; each is a negative once, so the ceiling is lower", stacklevel=5)
 
 
 @torch.no_grad()
-def _sample(explainer, inserted, images, training) -> tuple[Tensor, Tensor, Tensor]:
-    """Local features, mask and representation of a batch of images."""
+def _sample(explainer, inserted, images, training, least: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """Local features, mask and representation of a batch of images, of so many at least."""
     with training.fabric.autocast():
-        features = _features(explainer, images, inserted.locations)
+        features = _features(explainer, images, inserted.locations, least)
     return features.local, explainer.keep_of(features, inserted), features.z
 
 

@@ -1,9 +1,9 @@
 """What an explanation consists of: a number per location, in bits."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
@@ -92,12 +92,13 @@ def resize(
     """Maps (B, h, w) at another resolution (bilinear), each value still a location's own.
 
     offset: where in its cell a location looks, down and across; beyond the outermost ones, their
-    values go on. Raises ValueError for another size than (height, width), or one number for both.
+    values go on. Raises ValueError for another size than (height, width), or one number for both,
+    and for maps of tokens.
     """
     height, width = _sides(size)
-    if tuple(maps.shape[-2:]) == (height, width) and offset == MIDDLE:
-        return maps
     maps = _of_places(maps)
+    if tuple(maps.shape[1:]) == (height, width) and offset == MIDDLE:
+        return maps
     rows, columns = (
         # Where each pixel lies between the locations; grid_sample has -1 and 1 at the outer edges.
         (torch.arange(n, device=maps.device) + 0.5) * (2 / n) + (1 - 2 * place) / cells - 1
@@ -150,9 +151,13 @@ def shared(maps: Tensor, total: Tensor, width: float, power: float = 2.0) -> Ten
 
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, Integral) else tuple(size)
-    if len(sides) != 2 or any(side != int(side) or side < 1 for side in sides):
-        raise ValueError(f"size is {size}; give (height, width) in pixels, 1 or more each")
+    sides = tuple(size) if isinstance(size, Iterable) else (size, size)
+    if len(sides) != 2 or not all(
+        isinstance(side, Real) and math.isfinite(side) and side == int(side) >= 1 for side in sides
+    ):
+        raise ValueError(
+            f"size is {size!r}; give (height, width) in pixels, whole numbers of 1 or more"
+        )
     return tuple(map(int, sides))
 
 

@@ -33,11 +33,15 @@ def refined_keep(
     explainer: a fitted `MILR` whose model is frozen; inserted: its modules; features: of the
     images (B, ...), as `MILR.features` gives them; batch: what the objective is called with. Each
     step averages the objective over `draws` of the noise, and adds the explainer's beta times the
-    mean capacity per element, in nats. Raises ValueError for an objective without a gradient, a
+    mean capacity per element, in nats. What keeps or stops nearly all begins a little less sure
+    (`FARTHEST`), or no step would move it: of an open mask the capacity falls with the first.
+    Raises ValueError for an objective without a gradient, a
     local layer under activation checkpointing, and features of other locations or widths than at
     `fit`.
     """
     keep = explainer.keep_of(features, inserted)
+    if not steps:
+        return keep
     logits = keep.logit().clamp(-FARTHEST, FARTHEST).requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=learning_rate)
     generator = explainer.generator("refine")

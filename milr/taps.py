@@ -216,6 +216,27 @@ def _offset_along(model: nn.Module, layer: str, images: Tensor, axis: int, cells
     return float(torch.cat(found).mean()) if any(map(len, found)) else middle
 
 
+def reached_in_part(model: nn.Module, layer: str, images: Tensor) -> list[bool]:
+    """Of a layer's axes behind the first: which does the end of an image reach in part alone?
+
+    The end is the last eighth of the first axis behind the channels: rows of images (B, C, H, W),
+    places of signals (B, C, L); it is marked as NaN. In maps (B, C, H, W) it is the rows that are
+    reached in part, in (B, H, W, C) they come first. Behind layers that mix all places it is none.
+    Empty for other images, and for models that refuse NaN.
+    The model is frozen, in evaluation mode; nothing after the layer is run.
+    """
+    if images.dim() not in (3, 4) or not images.is_floating_point():
+        return []
+    marked = images[:1].clone()
+    marked[:, :, -max(1, images.shape[2] // 8) :] = torch.nan
+    try:
+        reached = _output(model, layer, marked).isnan()
+    except Exception:  # of whatever kind a model has to refuse NaN
+        return []
+    along = [reached.movedim(axis, 0).flatten(1).any(1) for axis in range(1, reached.dim())]
+    return [bool(one.any() and not one.all()) for one in along]
+
+
 class _Reached(Exception):
     """A layer has run, and what comes after it need not."""
 
@@ -231,7 +252,7 @@ def _output(model: nn.Module, layer: str, images: Tensor) -> Tensor:
     # on tiles, those in bfloat16 on blocks of the channels.
     plain = torch.autocast(images.device.type, enabled=False)
     with replace(model, layer, stop), torch.no_grad(), plain, _no_cudnn(), suppress(_Reached):
-        model(images)
+        model(images.clone())  # a model may prepare its images in place
     return found[0]
 
 
@@ -283,7 +304,8 @@ def _tensor(output, name: str) -> Tensor:
     if not isinstance(output, Tensor):
         raise RuntimeError(
             f"layer {name!r} gives a {type(output).__name__}; only layers whose output is a tensor "
-            "can be read or replaced"
+            "can be read or replaced: name one inside it, or one that takes its place, such as an "
+            "nn.Identity() around which the model's forward puts the tensor"
         )
     if output.is_nested:
         raise ValueError(

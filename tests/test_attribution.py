@@ -89,6 +89,16 @@ def test_a_target_is_said_to_be_of_no_account(explainer):
     from milr.attribution import InformationMaps
 
     images, asked = torch.randn(2, 3, 9, 9), InformationMaps(explainer, "total")
-    with pytest.warns(UserWarning, match="whatever the target is; leave it out"):
+    with pytest.warns(UserWarning, match="whatever target is; leave it out"):
         found = asked.attribute(images, target=1)
     assert torch.equal(found, asked.attribute(images))
+
+
+def test_what_it_does_not_know_is_refused_and_captums_own_are_said_to_be_of_no_account(explainer):
+    from milr.attribution import InformationMaps
+
+    maps, images = InformationMaps(explainer), torch.randn(2, 3, 9, 9)
+    with pytest.raises(TypeError, match="reading"):
+        maps.attribute(images, reading="surprise")
+    with pytest.warns(UserWarning, match="whatever baselines is"):
+        maps.attribute(images, baselines=images)

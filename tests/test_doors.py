@@ -233,3 +233,16 @@ def test_what_is_loaded_in_inference_mode_can_be_refined(model, explainer):
     assert torch.equal(
         loaded.refine_keep(images(), energy), explainer.refine_keep(images(), energy)
     )
+
+
+def test_of_a_whole_batch_it_is_said_which_part_are_the_images(explainer):
+    labels = torch.zeros(4)
+    wrong = {
+        r"are a list; .* torch.stack\(images\) makes": list(images()),
+        r"are a tuple; .* such as batch\[0\]": (images(), labels),
+        r'are a dict; .* such as batch\["images"\]': {"images": images(), "labels": labels},
+        r"are a ndarray; .* torch.as_tensor\(images\) makes": images().numpy(),
+    }
+    for said, given in wrong.items():
+        with pytest.raises(ValueError, match=said):
+            explainer.explain(given)

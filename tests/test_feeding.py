@@ -37,13 +37,13 @@ def fit(batches, objective=energy, model=None, layers=("0", "1"), **settings):
 
 def test_an_image_that_comes_again_is_one_negative():
     images = draw(12, 3, 6, 6)
-    with pytest.warns(UserWarning, match="12 different images, the bank 100; .* or bank=12"):
+    with pytest.warns(UserWarning, match="hold 12 images, the bank 100; .* or bank=12"):
         explainer = fit(images.split(4), bank=100)
     maps = explainer.explain(draw(2, 3, 6, 6, seed=1))
     assert maps.ceiling == pytest.approx(math.log2(13))
     assert explainer.state()["inserted"]["total_bank"].shape[1] == 12
     assert explainer.history["held out total"][1] > 0
-    with pytest.raises(ValueError, match="4 different images, the bank 64; give more images"):
+    with pytest.raises(ValueError, match="hold 4 images, the bank 64; give more images"):
         fit([images[:4]], bank=64)
 
 
@@ -51,7 +51,21 @@ def test_a_bank_within_one_pass_is_as_it_comes(recwarn):
     """Images that are alike by chance are samples of their own."""
     images = draw(2, 3, 6, 6)[torch.arange(16) % 2]
     assert fit(images.split(8), bank=16).explain(images).ceiling == pytest.approx(math.log2(17))
-    assert not [one for one in recwarn if "different images" in str(one.message)]
+    assert not [one for one in recwarn if "the bank" in str(one.message)]
+
+
+def test_a_bank_of_shuffled_passes_holds_no_image_twice():
+    images = torch.utils.data.TensorDataset(draw(24, 3, 6, 6))
+    shuffled = torch.utils.data.DataLoader(images, 4, shuffle=True)
+    torch.manual_seed(0)
+    bank = fit(shuffled, bank=20).state()["inserted"]["total_bank"]
+    assert bank.shape[1] == len(bank[0].unique(dim=0)) == 20
+
+
+def test_a_last_batch_of_one_image_costs_no_fit_that_is_all_but_done():
+    sizes = [8, 8, 8, 8, 8, 1, 8]  # the first five are used up when the bank begins
+    explainer = fit([draw(size, 3, 6, 6, seed=i) for i, size in enumerate(sizes)], bank=9)
+    assert explainer.state()["inserted"]["total_bank"].shape[1] == 9
 
 
 def test_too_few_batches_are_told_with_how_many_it_takes():
@@ -110,6 +124,13 @@ class ChannelsLast(nn.Module):
         return self.pool(self.local(x.permute(0, 2, 3, 1)))[:, : self.columns]
 
 
+class Mixing(nn.Module):
+    """All places of its maps hear of all."""
+
+    def forward(self, x):
+        return x + x.mean((2, 3), keepdim=True)
+
+
 def test_channels_that_come_last_raise_an_alarm(recwarn):
     model = ChannelsLast(4).eval()
     with pytest.warns(UserWarning, match=r"6 x 24 locations .* behind a permute\(0, 3, 1, 2\)"):
@@ -117,9 +138,16 @@ def test_channels_that_come_last_raise_an_alarm(recwarn):
     one = nn.Sequential(nn.Conv1d(3, 4, 3), nn.Flatten()).eval()
     with pytest.warns(UserWarning, match=r"channels first.* behind a permute\(0, 2, 1\)"):
         fit([draw(8, 3, 9)], model=one)
+    with pytest.warns(UserWarning, match=r"24 x 24 locations .* behind a permute\(0, 3, 1, 2\)"):
+        fit([draw(8, 3, 24, 24)], model=model, layers=("local", "pool"))  # as many as columns
+    one = nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten()).eval()
+    with pytest.warns(UserWarning, match="channels first"):
+        fit([draw(8, 3, 9)], model=one, layers=("2", "3"))
     recwarn.clear()
     fit([draw(8, 3, 6, 6)])
     fit([draw(8, 3, 7, 12)])
+    rolled = nn.Sequential(nn.Conv2d(3, 4, 3), Mixing(), nn.AdaptiveAvgPool2d(1)).eval()
+    fit([draw(8, 3, 7, 12)], model=rolled, layers=("1", "2"))
     assert not [one for one in recwarn if "permute" in str(one.message)]
 
 
@@ -144,9 +172,8 @@ def test_in_the_callers_autocast_what_is_inserted_stays_in_full_precision():
     assert torch.equal(total, plain[0].total)
 
 
-def test_the_default_kind_of_number_is_of_no_account():
+def test_it_works_also_where_torchs_default_is_double_precision():
     images = draw(2, 3, 6, 6, seed=1)
-    expected = fit([draw(8, 3, 6, 6)]).explain(images)
     data, model = [draw(8, 3, 6, 6)], network()
     torch.set_default_dtype(torch.float64)
     try:
@@ -156,4 +183,40 @@ def test_the_default_kind_of_number_is_of_no_account():
     finally:
         torch.set_default_dtype(torch.float32)
     assert maps.total.dtype == keep.dtype == torch.float32
-    assert maps.total.shape == expected.total.shape and maps.total.isfinite().all()
+    assert maps.total.shape == (2, 4, 4) and maps.total.isfinite().all()
+
+
+def test_a_representation_that_would_fill_the_memory_raises_an_alarm(monkeypatch, recwarn):
+    fit([draw(8, 3, 6, 6)])
+    assert not [one for one in recwarn if "row of weights" in str(one.message)]
+    monkeypatch.setattr("milr.feeding.WIDE", 60)
+    with pytest.warns(UserWarning, match="'0' has 64 numbers for each image"):
+        fit([draw(8, 3, 6, 6)], layers=("0", "0"))
+
+
+class Preparing(nn.Module):
+    """Normalises what it is given in place, or beside it."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.network, self.in_place = network(), in_place
+
+    def forward(self, x):
+        x = x.sub_(0.5).div_(0.25) if self.in_place else (x - 0.5) / 0.25
+        return self.network(x)
+
+
+def test_a_model_that_prepares_its_images_in_place_is_explained_as_any_other():
+    data, images = [draw(8, 3, 6, 6)], draw(2, 3, 6, 6, seed=1)
+    before = data[0].clone(), images.clone()
+    asked = []
+    for in_place in (False, True):
+        layers = "network.0", "network.1"
+        explainer = fit(data, model=Preparing(in_place).eval(), layers=layers)
+        found = explainer.explain(images), explainer.refine(images, energy)
+        maps = [getattr(one, kind) for one in found for kind in ("total", "decision", "capacity")]
+        maps += [explainer.total(images), explainer.through(images), explainer.keep(images)]
+        asked.append(maps + [torch.tensor(explainer.offset)])
+        assert torch.equal(data[0], before[0]) and torch.equal(images, before[1])
+    for plain, prepared in zip(*asked, strict=True):
+        assert torch.equal(plain, prepared)

@@ -158,7 +158,7 @@ def test_an_index_leaves_the_images_first():
 
 def test_a_size_that_is_none_is_refused():
     maps = Maps(*(torch.rand(4, 5, 6) for _ in range(3)), ceiling=7.0)
-    for size in (0, -3, (3, 9, 9), (9.5, 9)):
+    for size in (0, -3, 2.5, None, "8", (3, 9, 9), (9.5, 9), (8, math.inf)):
         with pytest.raises(ValueError, match=r"give \(height, width\) in pixels"):
             maps.resized(size)
     assert maps.resized((9.0, 8)).total.shape == (4, 9, 8)

@@ -58,6 +58,7 @@ def samples(explainer, images: Tensor, batch_size: int = 64) -> Samples:
     return Samples(local, explainer.keep(images, batch_size), z)
 
 
+@torch.enable_grad()
 def information_after(
     change: Callable[[Samples], Tensor],
     learned: Samples,

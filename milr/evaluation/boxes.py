@@ -60,7 +60,7 @@ def box_accuracy(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     pixels count by their share in the box. NaN for a box that covers no pixel by half. Schulz et
     al., Restricting the Flow, 2020.
     """
-    checks.maps(maps)
+    checks.placed(maps)
     checks.boxes(boxes, len(maps))
     values = resize(maps, size).flatten(1)
     inside = (box_masks(boxes, size) >= 0.5).flatten(1).double()
@@ -79,7 +79,7 @@ def box_overlap(maps: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     fifth of the map's maximum, as class activation maps were first held against boxes (Zhou et al.,
     Learning Deep Features, 2016); 0 for a map without a positive value.
     """
-    checks.maps(maps)
+    checks.placed(maps)
     checks.boxes(boxes, len(maps))
     found = []
     for values, box in zip(resize(maps, size).numpy(), boxes.tolist(), strict=True):

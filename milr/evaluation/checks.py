@@ -20,6 +20,16 @@ def maps(given: Tensor) -> None:
         raise ValueError(f"{bad} of {given.numel()} values of the maps are not finite; mend those")
 
 
+def placed(given: Tensor) -> None:
+    """Raises ValueError unless these are maps (B, H, W) of finite numbers, and none of tokens."""
+    maps(given)
+    if given.dim() != 3:
+        raise ValueError(
+            f"maps of shape {tuple(given.shape)} have no places in the image; give (B, H, W), of "
+            "tokens as the model lays them out"
+        )
+
+
 def one_each(**counts: int) -> None:
     """Raises ValueError unless all counts are the same."""
     if len(set(counts.values())) > 1:

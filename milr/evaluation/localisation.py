@@ -122,7 +122,7 @@ def part_means(
     Returns part -> (B,) float64, NaN in images that lack the part.
     Raises ValueError for a label without a name, another number of maps, or NaN in them.
     """
-    checks.maps(maps)
+    checks.placed(maps)
     checks.labels(labels)
     checks.one_each(maps=len(maps), labels=len(labels))
     labels = labels.cpu().long()
@@ -193,7 +193,7 @@ def distance_to_parts(
     or a map has no positive value; negative values count as 0. `torch.ones` as maps gives what a
     constant map gets.
     """
-    checks.maps(maps)
+    checks.placed(maps)
     checks.one_each(maps=len(maps), parts=len(parts))
     weights = resize(maps, size).clamp(min=0)
     weights = weights / weights.sum(dim=(1, 2), keepdim=True)
@@ -207,7 +207,7 @@ def distance_to_parts(
 
 def aligned(maps: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Raises ValueError for maps that are not finite, and masks of another number or unit."""
-    checks.maps(maps)
+    checks.placed(maps)
     checks.masks(masks)
     checks.one_each(maps=len(maps), masks=len(masks))
     return resize(maps, masks.shape[-2:]), masks.detach().cpu().double()

@@ -232,7 +232,7 @@ def _spread(keep: Tensor, like: Tensor) -> Tensor:
 
 
 def _check(images: Tensor, maps: Tensor, measures: Mapping[str, Target]) -> None:
-    checks.maps(maps)
+    checks.placed(maps)
     if not isinstance(measures, Mapping):
         raise ValueError(
             f'measures is a {type(measures).__name__}; give names with targets, {{"logit": target}}'

@@ -57,7 +57,8 @@ def rank_similarity(maps: Tensor, others: Tensor) -> Tensor:
     order, so it can neither pass nor fail. Raises ValueError for maps of different shapes.
     """
     _check_alike(maps, others)
-    return torch.from_numpy(rank_correlation(maps.flatten(1).numpy(), others.flatten(1).numpy()))
+    columns = (each.detach().cpu().flatten(1).numpy() for each in (maps, others))
+    return torch.from_numpy(rank_correlation(*columns))
 
 
 def edge_similarity(maps: Tensor, images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """How sure a number is: intervals over images, episodes and seeds, paired differences, ranks."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -85,21 +86,25 @@ def bootstrap(
 
     Values that are not finite (an image without the part) must be left out by the caller: raises
     ValueError if there are any, or fewer than two values, or a level that is not between 0 and 1.
+    Draws of which the statistic is NaN (of a ratio: no image with the part was drawn) are left out.
     """
     _check_level(level)
     columns = [_column(v) for v in (values if isinstance(values, tuple) else (values,))]
-    found = stats.bootstrap(
-        columns,
-        statistic,
-        n_resamples=resamples,
-        batch=200,
-        vectorized=True,
-        paired=True,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return _interval(statistic(*columns, axis=-1), found.low, found.high, level)
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            columns,
+            statistic,
+            n_resamples=resamples,
+            batch=200,
+            vectorized=True,
+            paired=True,
+            confidence_level=level,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return _interval(statistic(*columns, axis=-1), low, high, level)
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray, axis=None) -> np.ndarray:

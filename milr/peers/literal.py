@@ -70,6 +70,7 @@ class Literal(nn.Module):
         return (x - mean.view(shape)) / std.view(shape)
 
 
+@torch.enable_grad()
 def fit(
     explainer,
     batches: Iterable,

@@ -64,6 +64,7 @@ def per_sample(layer: str, moments: Moments, **settings) -> Peer:
     return Peer("Per-Sample bottleneck", layer, "label", method)
 
 
+@torch.enable_grad()
 def best_keep(
     model: nn.Module,
     layer: str,
@@ -137,6 +138,7 @@ class Readout(nn.Module):
         return _smooth(taps.as_features(self.mask(standard, local.shape[2:]), local), self.blur)
 
 
+@torch.enable_grad()
 def fit_readout(
     model: nn.Module,
     layer: str,

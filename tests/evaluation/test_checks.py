@@ -123,3 +123,14 @@ def test_noise_of_another_layer_is_refused():
     run = perturbation.feature_noise(model, "0", (torch.zeros(1), torch.ones(1)))
     with pytest.raises(ValueError, match="moments of 1 channels, and layer '0' has 4"):
         run(torch.randn(2, 3, 8, 8))(torch.ones(2, 8, 8))
+
+
+def test_measures_of_places_refuse_tokens():
+    tokens, masks = torch.rand(2, 5), torch.ones(2, 5, 5)
+    square = torch.tensor([[0.0, 0.0, 2.0, 2.0]]).expand(2, -1)
+    with pytest.raises(ValueError, match=r"maps of shape \(2, 5\) have no places in the image"):
+        localisation.lift(tokens, masks)
+    with pytest.raises(ValueError, match="no places in the image"):
+        localisation.part_means(tokens, masks.long(), ("a", "b"))
+    with pytest.raises(ValueError, match="no places in the image"):
+        boxes.box_accuracy(tokens, square, (5, 5))

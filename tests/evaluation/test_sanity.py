@@ -118,3 +118,8 @@ def test_what_no_part_resets_is_named():
     model[0].own = nn.ParameterList([nn.Parameter(torch.ones(3))])
     with pytest.raises(ValueError, match="nothing resets 0.own.0, so that this would be remember"):
         list(sanity.cascade(model))
+
+
+def test_maps_that_still_have_a_gradient_are_compared(recwarn):
+    maps = torch.rand(2, 3, 3)
+    assert torch.equal(sanity.rank_similarity(maps.clone().requires_grad_(), maps), torch.ones(2))

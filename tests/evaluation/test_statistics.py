@@ -159,3 +159,11 @@ def test_rank_correlation_of_tables_leaves_out_what_is_absent():
 def test_what_gives_no_interval_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_part_that_few_images_have_gets_an_interval_of_the_draws_that_have_it(recwarn):
+    mass, area = np.zeros(6), np.zeros(6)
+    mass[:2], area[:2] = (0.3, 0.5), (1.0, 1.0)
+    found = st.ratio_interval(mass, area)
+    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.3, 0.5))
+    assert not list(recwarn)

@@ -317,7 +317,7 @@ def test_bad_calls_say_what_to_do():
     network = InverseNetwork(model, images[:1])
     with pytest.raises(ValueError, match="give two or more"):
         mip_in.fit(network, model, images[:1])
-    with pytest.raises(FloatingPointError, match="look for images that are not finite"):
+    with pytest.raises(FloatingPointError, match="mend images that are not finite"):
         mip_in.fit(network, model, images * torch.inf, steps=1)
     other = nn.Sequential(nn.Flatten(), nn.Linear(18, 3)).eval()
     with pytest.raises(ValueError, match="make one for this model"):
@@ -330,3 +330,19 @@ def test_a_target_is_of_outputs_and_not_of_another_prediction():
     assert mip_in.signals(network, model, images)[0].shape == images.shape
     with pytest.raises(ValueError, match="something else than the model's outputs.*as_it_is"):
         mip_in.attribution(network, model, images, targets.class_logit(torch.zeros(4).long()))
+
+
+def test_a_fit_that_cannot_be_is_refused_and_leaves_the_network_as_it_was():
+    model = seeded(perceptron)
+    images = draw(8, 2, 3, 3)
+    network = InverseNetwork(model, images[:1])
+    for wrong, said in (({"batch": 0}, "batch is 0"), ({"steps": 2.5}, "steps is 2.5")):
+        with pytest.raises(ValueError, match=said):
+            mip_in.fit(network, model, images, **wrong)
+    with pytest.raises(FloatingPointError, match="became nan"):
+        mip_in.fit(network, model, images * torch.nan, steps=1)
+    assert not any(one.requires_grad for one in network.parameters())
+    with torch.no_grad():
+        assert mip_in.fit(network, model, images, steps=2)
+    with pytest.raises(ValueError, match=r"does not take an image of shape \(1, 2, 4, 4\)"):
+        mip_in.fit(network, model, draw(8, 2, 4, 4))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from milr.peers.nif import Settings, estimate
 from milr.peers.nif.shared import joint_supremum
@@ -73,3 +74,23 @@ def test_the_joint_supremum_climbs_beyond_all_information_where_there_is_redunda
 def test_a_unit_that_the_layer_lacks_is_refused():
     with pytest.raises(ValueError, match="unit 3 of a layer of 2"):
         joint_supremum(np.eye(2), np.eye(2), 3, 1.0, QUICK)
+
+
+def test_arrays_and_settings_that_cannot_be_estimated_are_refused():
+    x, z = normal_pairs(0.5, 1, rows=20)
+    broken = x[0].copy()
+    broken[3] = np.nan
+    wrong = (
+        ((([broken], z)), "an array x has NaN"),
+        (([x[0][:, 0]], z), r"an array x has shape \(20,\); give x as \(n, columns\)"),
+        ((x, [z[0][:, None]]), r"an array z has shape \(20, 1\)"),
+    )
+    for given, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            estimate(*given, QUICK)
+    with pytest.raises(ValueError, match="number of rows to learn from is 0"):
+        estimate(x, z, QUICK, learn=np.arange(0))
+    with pytest.raises(ValueError, match="batch is 1; give 2 or more"):
+        Settings(batch=1)
+    with torch.no_grad():
+        assert np.isfinite(estimate(x, z, Settings(steps=2))).all()

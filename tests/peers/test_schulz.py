@@ -268,3 +268,13 @@ def test_a_model_that_takes_a_view_has_both_bottlenecks(blur):
         model, "features", images, as_is(4), fitted.moments[0], steps=2, blur=blur, start=start
     )
     assert keep.isfinite().all()
+
+
+def test_they_learn_also_where_the_caller_asks_for_no_gradients():
+    model, images = Summing(draw(2, 3, 3)).eval(), draw(4, 2, 3, 3)
+    with torch.no_grad():
+        keep = schulz.best_keep(model, "features", images, as_is(4), FLAT, steps=2)
+        objective = {"objective": lambda outputs, batch: outputs.square().mean(), "steps": 2}
+        settings = {"moment_batches": 1, **objective}
+        _, history = schulz.fit_readout(model, "features", ("features",), [images], **settings)
+    assert keep.isfinite().all() and len(history["loss"]) == 2

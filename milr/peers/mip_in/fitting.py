@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from milr import doors
 from milr.peers.mip_in.layers import Gate, indicator
 from milr.peers.mip_in.network import InverseNetwork, features_of
 
@@ -24,6 +25,7 @@ class Fitted(NamedTuple):
     seconds: float
 
 
+@torch.enable_grad()
 def fit(
     network: InverseNetwork,
     model: nn.Module,
@@ -42,39 +44,43 @@ def fit(
     number of values that a layer adds up, and falls to 0 along a cosine. Then it makes the signals
     that the next layer learns from, through the gate: with `indicator` those of the local signal,
     with `open_gate` those of the global one. The model stays as it is.
-    Raises ValueError for fewer than two images, or a model with other stages than the network was
-    made for, and FloatingPointError if a loss is not finite.
+    Raises ValueError for fewer than two images, no step, an empty batch, or a model with other
+    stages than the network was made for, and FloatingPointError if a loss is not finite.
     """
     if len(images) < 2:
         raise ValueError(f"{len(images)} image to learn from; give two or more, better hundreds")
+    doors.whole(1, steps=steps, batch=batch)
+    doors.positive("such as 0.1", learning_rate=learning_rate)
     features = features_of(network, model, images)
     signal = network.prediction(features["prediction"])
     generator = torch.Generator().manual_seed(seed)
     network.requires_grad_(True)
-    found = []
-    for layer in reversed(network.layers):
-        began = time.perf_counter()
-        losses = []
-        learnable = any(True for _ in layer.parameters())
-        optimizer = torch.optim.Adam(_groups(layer, learning_rate)) if learnable else None
-        for step in range(steps if learnable else 0):
-            rows = torch.randint(len(images), (batch,), generator=generator)
-            some = {key: value[rows] for key, value in features.items()}
-            loss = F.mse_loss(layer(signal[rows], some, gate), some[layer.stage.key])
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss of layer {layer.stage.name!r} became {loss.item()}; lower "
-                    f"learning_rate (now {learning_rate}), or look for images that are not finite"
-                )
-            for group in optimizer.param_groups:
-                group["lr"] = group["highest"] * _share(step, steps)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss.detach()))
-        signal = _next(layer, signal, features, gate, batch)
-        found.append(Fitted(layer.stage.name, losses, time.perf_counter() - began))
-    network.requires_grad_(False)
+    try:
+        found = []
+        for layer in reversed(network.layers):
+            began = time.perf_counter()
+            losses = []
+            learnable = any(True for _ in layer.parameters())
+            optimizer = torch.optim.Adam(_groups(layer, learning_rate)) if learnable else None
+            for step in range(steps if learnable else 0):
+                rows = torch.randint(len(images), (batch,), generator=generator)
+                some = {key: value[rows] for key, value in features.items()}
+                loss = F.mse_loss(layer(signal[rows], some, gate), some[layer.stage.key])
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss of layer {layer.stage.name!r} became {loss.item()}; lower "
+                        f"learning_rate (now {learning_rate}), or mend images that are not finite"
+                    )
+                for group in optimizer.param_groups:
+                    group["lr"] = group["highest"] * _share(step, steps)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(float(loss.detach()))
+            signal = _next(layer, signal, features, gate, batch)
+            found.append(Fitted(layer.stage.name, losses, time.perf_counter() - began))
+    finally:
+        network.requires_grad_(False)
     return found[::-1]
 
 

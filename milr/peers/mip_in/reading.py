@@ -100,12 +100,21 @@ def read(model: nn.Module, image: Tensor, down_to: str | None = None) -> Reading
     """The stages of a model in evaluation mode.
 
     image: (1, ...), to learn the shapes from; down_to: read only what comes after this layer.
-    Raises ValueError for a model that cannot be traced, an unknown `down_to`, or, naming it, the
+    Raises ValueError for a model that cannot be traced or does not take the image, an unknown
+    `down_to`, or, naming it, the
     first layer (after `down_to`) that cannot be inverted.
     """
     with taps.frozen(model):
         graph = _traced(model)
-        ShapeProp(graph).propagate(image.detach().to(taps.device_of(model)))
+        image = image.detach().to(taps.device_of(model))
+        try:
+            graph(image)
+        except Exception as error:  # ShapeProp would print it, and say less
+            raise ValueError(
+                f"the model does not take an image of shape {tuple(image.shape)} ({error}); give "
+                "it as the model takes it, the images first"
+            ) from error
+        ShapeProp(graph).propagate(image)
     *_, output = graph.graph.nodes
     end = output.args[0]
     start = _start(graph, model, down_to)

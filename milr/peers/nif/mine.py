@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from milr import doors
+
 HIDDEN = 32  # units of T
 DECAY = 1e-3  # of T's weights, in each step, relative to the learning rate
 SHIFTS = 3  # rows of x that a row of z is taken together with in a step, beside its own
@@ -30,6 +32,11 @@ class Settings:
     rate: float = 0.02
     read: int = 192
     seed: int = 0
+
+    def __post_init__(self):
+        doors.whole(1, steps=self.steps, read=self.read)
+        doors.whole(2, batch=self.batch)
+        doors.positive("such as 0.02", rate=self.rate)
 
 
 def estimate(
@@ -50,11 +57,13 @@ def estimate(
 
     With `learn` equal to `read`, as in the poster, the value is at most the logarithm of the number
     of rows read, and at most what these rows, taken for all there is, truly share. A constant x or
-    z reads 0 or a little less. Raises ValueError for numbers of rows or pairs that differ.
+    z reads 0 or a little less. Raises ValueError for numbers of rows or pairs that differ, other
+    shapes, numbers that are not finite, and no row to learn from or read on.
     """
     _check(x, z)
     rows = np.arange(len(z[0]))
     learn, read = (rows if chosen is None else chosen for chosen in (learn, read))
+    doors.whole(1, **{"number of rows to learn from": len(learn), "to read on": len(read)})
     xs, zs = _stacked(x, z, learn)
     weights = initial([one.shape[1] for one in x], settings.seed, first)
     _train(weights, xs[:, learn], zs[:, learn], settings)
@@ -101,6 +110,7 @@ def rate_at(step: int, settings: Settings) -> float:
     return settings.rate * (0.505 + 0.495 * math.cos(math.pi * step / settings.steps))
 
 
+@torch.enable_grad()
 def _train(weights: list[Tensor], x: Tensor, z: Tensor, settings: Settings) -> None:
     optimizer = torch.optim.AdamW(weights, settings.rate, weight_decay=DECAY)
     count = x.shape[1]
@@ -171,3 +181,11 @@ def _check(x, z) -> None:
             f"the pairs have from {min(shapes)} to {max(shapes)} rows; row r of all must be "
             "of one sample, so give as many of each"
         )
+    for name, arrays, dims in (("x", x, 2), ("z", z, 1)):
+        for one in arrays:
+            if np.ndim(one) != dims:
+                raise ValueError(
+                    f"an array {name} has shape {np.shape(one)}; give x as (n, columns), z as (n,)"
+                )
+            if not np.isfinite(one).all():
+                raise ValueError(f"an array {name} has NaN or infinite numbers; leave out its rows")
