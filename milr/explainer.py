@@ -248,8 +248,8 @@ class MILR:
         """The model's outputs (B, ...), on the CPU, when only what the bottleneck passes goes on.
 
         images: (B, ...); draw: which draw of the noise, of which each place in the order of the
-        images has its own. Raises as `explain` does, and ValueError
-        for a model whose output is no tensor.
+        images has its own. Raises as `explain` does, and ValueError for a model whose output is no
+        tensor.
         """
         inserted = self._fitted()
         doors.whole(1, batch_size=batch_size)

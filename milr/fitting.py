@@ -62,9 +62,8 @@ def fit(
     each step `hidden` of z's dimensions are hidden from them, so that they cannot memorise. ramp:
     share of the steps over which beta rises from 0 (else a high beta shuts everything for good).
     bank: how many further samples are kept as negatives of later explanations, all of one pass
-    through the batches. fabric: a launched
-    Lightning Fabric for other precision, devices or processes; each process then feeds its own
-    share of the batches.
+    through the batches. fabric: a launched Lightning Fabric for other precision, devices or
+    processes; each process then feeds its own share of the batches.
     History: "loss", "nats" (mean capacity per location) and "keep" for every step of the mask (of
     several mask networks the mean over batches that each masks a share of, where explanations have
     their mean, which lets no more through);

@@ -35,9 +35,8 @@ def refined_keep(
     step averages the objective over `draws` of the noise, and adds the explainer's beta times the
     mean capacity per element, in nats. What keeps or stops nearly all begins a little less sure
     (`FARTHEST`), or no step would move it: of an open mask the capacity falls with the first.
-    Raises ValueError for an objective without a gradient, a
-    local layer under activation checkpointing, and features of other locations or widths than at
-    `fit`.
+    Raises ValueError for an objective without a gradient, a local layer under activation
+    checkpointing, and features of other locations or widths than at `fit`.
     """
     keep = explainer.keep_of(features, inserted)
     if not steps:

@@ -1,9 +1,10 @@
 """MI-LR as section 3.4.2 of its paper prints it, kept because of what goes wrong with it.
 
 x' = alpha * x takes the place of x, and the price of x' is the divergence of a Gaussian
-p_theta(z | x') from q = N(0, I) (equation 8). The head that gives this Gaussian is learned with all
-the rest, by the same objective. Nothing ties it to z: it can agree with q whatever x' says, so that
-the price bounds nothing and falls to 0 while alpha stays anywhere.
+p_theta(z | x') from q = N(0, I) (equation 8, which names no family; these are the usual ones). The
+head that gives this Gaussian is learned with all the rest, by the same objective. Nothing ties it
+to z: it can agree with q whatever x' says, so that the price bounds nothing and falls to 0 while
+alpha stays anywhere.
 """
 
 from collections.abc import Callable, Iterable, Mapping

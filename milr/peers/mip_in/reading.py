@@ -101,8 +101,7 @@ def read(model: nn.Module, image: Tensor, down_to: str | None = None) -> Reading
 
     image: (1, ...), to learn the shapes from; down_to: read only what comes after this layer.
     Raises ValueError for a model that cannot be traced or does not take the image, an unknown
-    `down_to`, or, naming it, the
-    first layer (after `down_to`) that cannot be inverted.
+    `down_to`, or, naming it, the first layer (after `down_to`) that cannot be inverted.
     """
     with taps.frozen(model):
         graph = _traced(model)
