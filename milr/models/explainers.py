@@ -52,8 +52,8 @@ class Explaining:
     turn is the support.
     critic: linear ones read less than two-layer ones (their bounds are looser), but on validation
     species their decision maps point at the defining parts better.
-    masks: two depend less on their seeds after 500 steps, which chapter 4 measures; after 90 steps
-    they have learned too little, and may close too far.
+    masks: two depend less on their seeds after 500 steps, which chapter 4 measures; after a fifth
+    of these they have learned too little, and may close too far.
     """
 
     training: Training = field(default_factory=Training)
