@@ -58,9 +58,12 @@ help: ## list these commands
 
 setup: $(READY) ## make the environment .venv from requirements.lock
 
-# An environment whose Python has gone (an upgrade took it away) is made anew, too.
+# An environment whose Python has gone (an upgrade took it away, or put another in its place, which
+# has none of the packages) is made anew, too.
+has_packages = import os, sysconfig; assert os.path.isdir(sysconfig.get_path("purelib"))
 gone:
-$(READY): pyproject.toml requirements.lock $(shell test -x "$(RUN_PYTHON)" || echo gone)
+$(READY): pyproject.toml requirements.lock \
+		$(shell "$(RUN_PYTHON)" -c '$(has_packages)' 2>/dev/null || echo gone)
 	@sh milr/companion/setup.sh "$(VENV)" "$(PYTHON)"
 
 reproduce: $(READY) ## run the notebooks, validate them and build the book

@@ -7,7 +7,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # The folder of the photographs below the data root, and what to do where it is not.
 CUB = "CUB_200_2011"
 GET_CUB = (
-    f"Get the data set with `make data-cub`, or let MILR_DATA name the folder that holds {CUB}."
+    f"Get the data set with `make data-cub` (it leaves a {CUB} that is there as it is: move that "
+    f"away first), or let MILR_DATA name the folder that holds {CUB}."
 )
 
 

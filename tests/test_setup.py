@@ -194,6 +194,21 @@ def test_an_environment_whose_python_has_gone_is_made_anew(tmp_path):
     assert "setup.sh" in make("-n", "setup", f"VENV={tmp_path}").stdout
 
 
+def test_an_environment_whose_python_became_another_is_made_anew(tmp_path):
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (venv / ".milr-ready").touch()
+    assert "setup.sh" not in make("-n", "setup", f"VENV={venv}").stdout
+    # What an upgrade in place looks like from inside: the folder of packages has the old version.
+    (packages,) = venv.glob("lib/python3.*")
+    packages.rename(packages.with_name("python3.0"))
+    assert "setup.sh" in make("-n", "setup", f"VENV={venv}").stdout
+    (venv / "bin/uv").touch(mode=0o755)
+    fake(tmp_path, "python3", 'echo "$@" >>"$(dirname "$0")/asked"')
+    setup(venv, tmp_path)
+    assert f"-m venv {venv}" in (tmp_path / "asked").read_text()
+
+
 TOOLS = ("dirname", "find", "ls", "mkdir", "mv", "rm", "rmdir", "sleep", "touch")
 
 
@@ -373,6 +388,21 @@ def test_the_lock_of_a_set_up_that_was_killed_holds_up_nobody(slow):
     # Once before it was killed, and once by the one that took the lock over.
     assert (slow / "made").read_text().split() == [str(venv)] * 2
     assert not (slow / "venv.lock").exists()
+
+
+def test_a_lock_of_a_killed_one_that_had_the_same_number_holds_up_nobody(slow):
+    # In a container that begins anew, processes get the numbers that they had before.
+    (slow / "go").touch()
+    (slow / "setup").symlink_to(ROOT / "milr/companion/setup.sh")
+    code = "mkdir venv.lock; : >venv.lock/$$; cp $0/pyproject.toml $0/requirements.lock .; "
+    for name in (*TOOLS, "cp"):
+        (slow / name).symlink_to(shutil.which(name))
+    done = subprocess.run(
+        ["/bin/sh", "-c", code + "exec /bin/sh ./setup venv", ROOT],
+        cwd=slow, env={"PATH": str(slow)}, text=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (slow / "venv/.milr-ready").exists() and not (slow / "venv.lock").exists()
 
 
 def test_a_lock_that_is_edited_during_a_set_up_is_installed_next(slow):

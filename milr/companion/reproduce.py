@@ -48,6 +48,9 @@ def main(words: list[str] | None = None) -> int:
         except stage.Refused as error:
             print(error, file=sys.stderr)
             return 1
+        except OSError as error:
+            print(f"{error}. What has run is kept; give the command again", file=sys.stderr)
+            return 1
 
 
 def choose(root: Path, names: list[str]) -> list[Path]:

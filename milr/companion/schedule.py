@@ -4,6 +4,7 @@ Whenever one ends, the most urgent of those begins that wait for nothing. (GNU m
 in its list, and comes back to a chapter that many wait for only when all others have begun.)
 """
 
+import contextlib
 import graphlib
 import json
 import os
@@ -83,7 +84,11 @@ def is_chain(notebooks: list[Path]) -> bool:
 def _seconds(notebooks: list[Path]) -> dict[str, float]:
     """Return what each took in the reference run; 0 where that is unknown."""
     reference = notebooks[0].parent.parent / REFERENCE if notebooks else None
-    kept = json.loads(reference.read_text())["chapters"] if reference and reference.exists() else {}
+    kept = {}
+    if reference and reference.exists():
+        # What is wrong with the file, its readers say; here it only tells how long things take.
+        with contextlib.suppress(ValueError, KeyError):
+            kept = json.loads(reference.read_text())["chapters"]
     return {n.stem: kept.get(n.stem, {}).get("seconds", 0) for n in notebooks}
 
 

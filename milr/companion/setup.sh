@@ -10,8 +10,11 @@ ready=$folder/.milr-ready
 lock=$folder.lock
 waited=
 
-suits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
+suits='import sys; assert (3, 11) <= sys.version_info[:2] < (3, 14)'
 complete='import ensurepip, venv'
+# An upgrade of the system's Python can leave an environment whose packages are of the one before.
+alive="$suits
+import os, sysconfig; assert os.path.isdir(sysconfig.get_path('purelib'))"
 
 find_python() {
     incomplete=
@@ -47,7 +50,9 @@ take_lock() {
             [ -d "$lock" ] || exit 1
         fi
         owner=$(ls "$lock" 2>/dev/null || :)
-        if [ -n "$owner" ] && ! kill -0 "$owner" 2>/dev/null; then
+        if [ "$owner" = $$ ]; then
+            return # of one that died and had this number, as in a container that begins anew
+        elif [ -n "$owner" ] && ! kill -0 "$owner" 2>/dev/null; then
             # Of several that wait for one that died, only one can rename its file.
             mv "$lock/$owner" "$lock/$$" 2>/dev/null && return
         elif [ -z "$waited" ]; then
@@ -61,8 +66,8 @@ take_lock() {
 }
 
 release_lock() {
-    rm -f "$lock/$$"
-    rmdir "$lock" 2>/dev/null || :
+    # Who only waited has no file in it; the folder may be of one that is about to write its own.
+    rm "$lock/$$" 2>/dev/null && rmdir "$lock" 2>/dev/null || :
 }
 
 is_ready() {
@@ -89,7 +94,7 @@ if [ -n "$waited" ] && is_ready; then
 fi
 
 refuse_foreign
-if [ -e "$unfinished" ] || ! "$folder/bin/python" -c "$suits" >/dev/null 2>&1; then
+if [ -e "$unfinished" ] || ! "$folder/bin/python" -c "$alive" >/dev/null 2>&1; then
     python=$(find_python)
     echo "Making the environment $folder with $("$python" --version)."
     rm -rf "$folder"

@@ -60,8 +60,8 @@ def nbval(path: Path, environment: dict[str, str]) -> subprocess.CompletedProces
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "nbval.plugin",
         "-p", "milr.companion.compare", "-p", "no:cacheprovider",
-        "-c", os.devnull, "--rootdir", path.parent,
-        "--nbval", "--nbval-current-env", path,
+        "-c", os.devnull, "--rootdir", ".",
+        "--nbval", "--nbval-current-env", path.name,
     ]  # fmt: skip
     # The other plugins of the environment have nothing to do here, and take seconds to load. Nor
     # has what a person has set up for other tests.
@@ -70,6 +70,8 @@ def nbval(path: Path, environment: dict[str, str]) -> subprocess.CompletedProces
         own.pop(name, None)
     return subprocess.run(
         command,
+        # Not the whole path: pytest takes a bracket in it for a parameter.
+        cwd=path.parent,
         env=own,
         text=True,
         stdout=subprocess.PIPE,
@@ -90,6 +92,8 @@ def validate(notebook: Path, run: Run, label: str = "") -> list[str]:
     if not wrong:
         # Results of this second execution must not replace the evidence of the first.
         second = identity(notebook, run, run.folder / "validation")
+        # What could not be fetched the first time would make another chapter of it now.
+        second["MILR_OFFLINE"] = "1"
         with progress.told(f"{label} validating", 0):
             for _ in range(STARTS):
                 outcome = nbval(path, second)

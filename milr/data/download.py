@@ -2,6 +2,8 @@
 
 import argparse
 import hashlib
+import os
+import re
 import shutil
 import sys
 import time
@@ -14,7 +16,7 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from milr.data.sources import Source, read
-from milr.data.unpack import UnpackError, unpack
+from milr.data.unpack import UnpackError, forget, unpack
 from milr.files import hold
 from milr.paths import data_root
 
@@ -36,8 +38,13 @@ def get(source: Source, root: Path | None = None) -> Path:
     """
     root = data_root() if root is None else root
     folder = root / source.folder
-    if source.unpack and folder.exists():
-        print(f"{folder} is there already; remove it if it should be fetched again")
+    if source.unpack and folder.is_symlink() and not folder.exists():
+        raise DownloadError(
+            f"{folder} is a link to {folder.readlink()}, which is not there: bring that back, or "
+            "remove the link"
+        )
+    if source.unpack and _is_there(folder):
+        print(f"{folder} is there already; move it away if it should be fetched again")
         return folder
     place = root if source.unpack else folder
     if not source.unpack and all(
@@ -50,10 +57,12 @@ def get(source: Source, root: Path | None = None) -> Path:
 
 
 def _get(source: Source, folder: Path, place: Path) -> Path:
-    if source.unpack and folder.exists():
+    if source.unpack and _is_there(folder):
         return folder  # the one that had it in hand has fetched it
     place.mkdir(parents=True, exist_ok=True)
     files = [place / file.name for file in source.files]
+    if source.unpack:
+        forget(folder)
     kept = sum(_size(file) + _size(_beside(file, ".part")) for file in files)
     check_space(place, max(0, source.space - kept))
     for file in source.files:
@@ -75,13 +84,16 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
 
     What arrives is kept in `target`.part, and a later call goes on from there. So does this one
     from something of another digest whose length the server didn't tell: it may have broken off.
-    Raises DownloadError if the server can't be reached, refuses, breaks off again and again, or
-    sends something of another digest (which is then set aside as `target`.wrong), and if the disk
-    refuses what arrives. Two that fetch the same file take turns.
+    Raises DownloadError if MILR_OFFLINE is set, if the server can't be reached, refuses, breaks off
+    again and again, sends less from the start than is kept (a page with a message, say), or
+    something of another digest (which is then set aside as `target`.wrong), and if the disk refuses
+    what arrives. Two that fetch the same file take turns.
     """
     # Before the lock: what is there already may lie where nobody may write.
     if _is_whole(target, digest):
         return target
+    if os.environ.get("MILR_OFFLINE"):
+        raise DownloadError(f"{target} is missing, and MILR_OFFLINE says not to ask for {address}")
     with _alone(target):
         return _fetch(address, target, digest, attempts)
 
@@ -90,7 +102,7 @@ def _fetch(address: str, target: Path, digest: str, attempts: int) -> Path:
     if target.exists():
         if _digest(target, digest) == digest:
             return target
-        _set_aside(target, target, address, digest)
+        _set_aside(target, target, f"{target}, which was there,", digest)
     part = _beside(target, ".part")
     failures, best = 0, _size(part)
     # Looked at before the server is asked: not each one tells that there is no more to come.
@@ -114,11 +126,11 @@ def _fetch(address: str, target: Path, digest: str, attempts: int) -> Path:
             raise DownloadError(f"{address} could not be asked for: {error}") from error
         except OSError as error:
             raise DownloadError(
-                f"{part} could not be written ({error}). {_size(part):,} bytes are kept; make "
-                "room, and run this again: it goes on from there"
+                f"{part} could not be written ({error}). {_size(part):,} bytes are kept; where "
+                "the disk is full, make room; run this again, and it goes on from there"
             ) from error
     if _digest(part, digest) != digest:
-        _set_aside(part, target, address, digest)
+        _set_aside(part, target, f"What came from {address}", digest)
     part.rename(target)
     _version_of(part).unlink(missing_ok=True)
     return target
@@ -155,13 +167,16 @@ def _receive(address: str, part: Path) -> bool:
         if _version_of(part).exists():
             # The server then sends the rest only if the file is still the same one.
             headers["If-Range"] = _version_of(part).read_text()
-    with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+    with _ask(address, headers) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            # `part` is whole already, which its digest tells, or longer than the file.
-            if answer.headers.get("Content-Range") == f"bytes */{had}":
-                return True
-            part.unlink()
-            raise requests.ConnectionError("what was kept is longer than the file")
+            told = re.fullmatch(r"bytes \*/(\d+)", answer.headers.get("Content-Range", ""))
+            length = int(told[1]) if told else had
+            if length < had:
+                part.unlink(missing_ok=True)
+                raise requests.ConnectionError("what was kept is longer than the file")
+            if length > had:
+                raise requests.ConnectionError("it refuses the rest of the file")
+            return True  # whether `part` is right, its digest tells
         if answer.status_code in BUSY:
             raise requests.ConnectionError(f"it answers {answer.status_code} {answer.reason}")
         if not answer.ok:
@@ -171,6 +186,12 @@ def _receive(address: str, part: Path) -> bool:
                 "again"
             )
         if answer.status_code != requests.codes.partial_content:
+            length = _length(answer)
+            if had and length is not None and length < had:
+                # A page with a message, say, which must not take the place of what came before.
+                raise requests.ConnectionError(
+                    f"it sends {length:,} bytes from the start on, fewer than are kept"
+                )
             return _write(answer, part, 0)
         if not answer.headers.get("Content-Range", "").startswith(f"bytes {had}-"):
             part.unlink(missing_ok=True)
@@ -178,10 +199,24 @@ def _receive(address: str, part: Path) -> bool:
         return _write(answer, part, had)
 
 
+def _ask(address: str, headers: dict[str, str]) -> requests.Response:
+    try:
+        return requests.get(address, headers=headers, stream=True, timeout=TIMEOUT)
+    except requests.RequestException:
+        raise
+    except OSError as error:  # of the certificates that a setting names, say
+        raise DownloadError(f"{address} could not be asked for: {error}") from error
+
+
+def _length(answer: requests.Response) -> int | None:
+    told = answer.headers.get("Content-Length", "")
+    return int(told) if told.isdecimal() else None
+
+
 def _write(answer: requests.Response, part: Path, start: int) -> bool:
-    length = answer.headers.get("Content-Length")
+    length = _length(answer)
     if length is not None:
-        check_space(part.parent, int(length))
+        check_space(part.parent, length)
     version = answer.headers.get("ETag", "W/")
     if version.startswith("W/"):  # a weak one does not promise the same bytes
         version = answer.headers.get("Last-Modified", "")
@@ -189,7 +224,7 @@ def _write(answer: requests.Response, part: Path, start: int) -> bool:
         _version_of(part).write_text(version)
     else:
         _version_of(part).unlink(missing_ok=True)
-    total = None if length is None else start + int(length)
+    total = None if length is None else start + length
     with (
         part.open("ab" if start else "wb") as file,
         tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True) as progress,
@@ -204,15 +239,15 @@ def _write(answer: requests.Response, part: Path, start: int) -> bool:
     return length is not None or "Transfer-Encoding" in answer.headers
 
 
-def _set_aside(file: Path, target: Path, address: str, digest: str) -> None:
+def _set_aside(file: Path, target: Path, what: str, digest: str) -> None:
     aside = _beside(target, ".wrong")
     found = _digest(file, digest)
     file.replace(aside)
     _version_of(_beside(target, ".part")).unlink(missing_ok=True)
     raise DownloadError(
-        f"What came from {address} has the digest {found}, not {digest}. It is set aside as "
-        f"{aside}. Run this again; if it happens again, look into that file (it may be a web "
-        "page with a message), and compare the address with the data set's own page"
+        f"{what} has the digest {found}, not {digest}. It is set aside as {aside}. Run this again "
+        "to fetch it anew; if what comes is wrong again, look into that file (it may be a web page "
+        "with a message), and compare the address with the data set's own page"
     )
 
 
@@ -224,6 +259,10 @@ def _digest(path: Path, like: str) -> str:
 
 def _is_whole(path: Path, digest: str) -> bool:
     return path.exists() and _digest(path, digest) == digest
+
+
+def _is_there(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _size(path: Path) -> int:

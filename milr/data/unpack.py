@@ -29,16 +29,21 @@ def unpack(archive: Path, folder: Path) -> Path:
     is damaged, lacks the folder, or has a member whose path leaves it or goes through a link, a
     link out of it or through another, or a device. Nothing is left behind then.
     """
-    place = folder.with_name(f".{folder.name}.unpacking")
-    shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
+    forget(folder)
+    place = _place(folder)
     try:
         _extract(archive, place)
         if not (place / folder.name).is_dir():
             raise UnpackError(f"{archive} holds no folder {folder.name}; is it the right file?")
         (place / folder.name).rename(folder)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        forget(folder)
     return folder
+
+
+def forget(folder: Path) -> None:
+    """Remove what an unpacking of `folder` that was killed has left."""
+    shutil.rmtree(_place(folder), ignore_errors=True)
 
 
 def refusal(member: tarfile.TarInfo, links: Set[str] = frozenset()) -> str | None:
@@ -85,8 +90,13 @@ def _extract(archive: Path, place: Path) -> None:
         ) from error
     except OSError as error:
         raise UnpackError(
-            f"{archive} could not be unpacked ({error}). It is kept; make room, and run this again"
+            f"{archive} could not be unpacked ({error}). It is kept; where the disk is "
+            "full, make room; run this again"
         ) from error
+
+
+def _place(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.unpacking")
 
 
 def _leaves(path: str) -> bool:

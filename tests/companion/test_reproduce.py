@@ -1,5 +1,6 @@
 """`make reproduce` runs what is out of date, in order, and publishes nothing that is stale."""
 
+import errno
 import itertools
 import json
 import os
@@ -457,6 +458,16 @@ def test_a_device_that_is_not_there_is_refused_before_a_page_is_out_of_date(
     assert code == 2
     assert "refused: device is 'cuda'; this machine offers auto, cpu" in said
     assert not any(manifest.stale(n, checkout.run) for n in (checkout.first, checkout.second))
+
+
+def test_a_disk_that_is_full_when_the_book_is_built_is_said(checkout, make, monkeypatch):
+    def build(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reproduce.schedule, "carry_out", lambda *_: True)
+    monkeypatch.setattr(reproduce.stage, "build", build)
+    code, said = make()
+    assert code == 1 and "No space left on device. What has run is kept" in said
 
 
 def test_photographs_that_are_not_there_are_refused_before_a_page_is_out_of_date(

@@ -28,6 +28,9 @@ class Behaviour:
     knows_ranges: bool = True
     tells_length: bool = True
     encoding: str = ""
+    refuses_ranges: bool = False
+    told: str | None = None  # what it then says of the file's length
+    length: str = ""  # what it says of the length of what it sends
     off_by: int = 0  # bytes between the start that was asked for and that of what is sent
     requests: list[dict] = field(default_factory=list)
     sent: int = 0
@@ -44,6 +47,12 @@ def server():
             if behaviour.status:
                 self.send_error(behaviour.status)
                 return
+            if behaviour.refuses_ranges and self.headers.get("Range"):
+                self.send_response(416)
+                if behaviour.told:
+                    self.send_header("Content-Range", behaviour.told)
+                self.end_headers()
+                return
             start = self.start()
             if start > len(behaviour.content) or (start and start == len(behaviour.content)):
                 self.send_response(416)
@@ -56,7 +65,7 @@ def server():
             begin = start + behaviour.off_by if start else 0
             body = behaviour.content[begin:]
             if behaviour.tells_length:
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", behaviour.length or str(len(body)))
             if behaviour.encoding:
                 self.send_header("Content-Encoding", behaviour.encoding)
             if behaviour.version:
@@ -245,6 +254,58 @@ def test_a_part_longer_than_the_file_is_dropped(server, tmp_path):
     (tmp_path / "file.part").write_bytes(CONTENT + b"more")
     download.fetch(address, tmp_path / "file", DIGEST)
     assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_page_with_a_message_does_not_take_the_place_of_what_came(server, tmp_path):
+    address, behaviour = server
+    (tmp_path / "file.part").write_bytes(CONTENT[:600_000])
+    behaviour.content, behaviour.knows_ranges = b"<html>Please log in.</html>", False
+    with pytest.raises(download.DownloadError, match="27 bytes .* fewer .* 600,000 bytes are kept"):
+        download.fetch(address, tmp_path / "file", DIGEST)
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:600_000]
+    behaviour.content, behaviour.knows_ranges = CONTENT, True
+    assert download.fetch(address, tmp_path / "file", DIGEST).read_bytes() == CONTENT
+    assert behaviour.sent < len(CONTENT)
+
+
+@pytest.mark.parametrize("told", [None, "bytes */2000000"])
+def test_a_server_that_refuses_ranges_takes_nothing_away(server, tmp_path, told):
+    address, behaviour = server
+    (tmp_path / "file.part").write_bytes(CONTENT[:600_000])
+    behaviour.refuses_ranges = True
+    behaviour.told = told
+    with pytest.raises(download.DownloadError):
+        download.fetch(address, tmp_path / "file", DIGEST)
+    (left,) = [path for path in tmp_path.glob("file.*") if path.suffix in (".part", ".wrong")]
+    assert left.read_bytes() == CONTENT[:600_000]
+
+
+def test_a_length_that_is_no_number_is_as_good_as_none(server, tmp_path):
+    address, behaviour = server
+    behaviour.length = "abc"
+    assert download.fetch(address, tmp_path / "file", DIGEST).read_bytes() == CONTENT
+
+
+def test_a_setting_that_names_no_certificates_is_not_taken_for_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "absent.pem"))
+    with pytest.raises(download.DownloadError, match="could not be asked for.*absent.pem"):
+        download.fetch("https://127.0.0.1:9/file", tmp_path / "file", DIGEST)
+
+
+def test_offline_nothing_is_asked_for(server, tmp_path, monkeypatch):
+    address, behaviour = server
+    monkeypatch.setenv("MILR_OFFLINE", "1")
+    with pytest.raises(download.DownloadError, match="MILR_OFFLINE"):
+        download.fetch(address, tmp_path / "file", DIGEST)
+    assert behaviour.requests == []
+
+
+def test_a_file_that_was_there_is_not_said_to_have_come(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"my own")
+    with pytest.raises(download.DownloadError, match="which was there, has the digest") as caught:
+        download.fetch(server[0], tmp_path / "file", DIGEST)
+    assert "What came" not in str(caught.value)
+    assert (tmp_path / "file.wrong").read_bytes() == b"my own"
 
 
 def test_wrong_bytes_are_set_aside_and_both_digests_named(server, tmp_path):

@@ -37,6 +37,7 @@ def load(split: str, per_species: int, seed: int = 0, size: int = 84, world: str
 
     from milr.cache import cached, code_digest
     from milr.data.images import ImageSet, content_digest
+    from milr.files import files_below
 
     check("split", split, SPLITS)
     if per_species < 1:
@@ -54,7 +55,7 @@ def load(split: str, per_species: int, seed: int = 0, size: int = 84, world: str
     config = dict(split=split, per_species=per_species, seed=seed, size=size, world=world)
     kept = cached("birds", config, make, sources=[_HERE / "__init__.py"])
     # As the cache's own keys: the same after an edit of a comment or a docstring.
-    sources = [code_digest(path) for path in sorted(_HERE.glob("*.py"))]
+    sources = [code_digest(path) for path in files_below(_HERE, "*.py")]
     return ImageSet(
         images=kept["images"],
         targets=torch.arange(len(species)).repeat_interleave(per_species),
