@@ -81,7 +81,15 @@ class Maps:
 
 
 def concatenate(parts: list[Maps]) -> Maps:
-    """One `Maps` of several, in order."""
+    """One `Maps` of several, in order.
+
+    Raises ValueError if they were read against other numbers of samples or look elsewhere.
+    """
+    if len({(part.ceiling, part.offset) for part in parts}) != 1:
+        raise ValueError(
+            "the maps have several ceilings or offsets; give those of one explainer and layer, "
+            "read with as many negatives"
+        )
     kinds = zip(*((part.total, part.decision, part.capacity) for part in parts), strict=True)
     return Maps(*(torch.cat(kind) for kind in kinds), parts[0].ceiling, parts[0].offset)
 

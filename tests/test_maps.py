@@ -70,6 +70,12 @@ def test_maps_are_joined_and_taken_apart_in_order(maps):
     torch.testing.assert_close(both[1:].total, other.total)
 
 
+def test_maps_that_were_read_otherwise_are_not_joined(maps):
+    other = Maps(maps.total, maps.decision, maps.capacity, maps.ceiling + 1)
+    with pytest.raises(ValueError, match="several ceilings or offsets"):
+        concatenate([maps, other])
+
+
 def test_sharing_out_is_by_the_ratio_to_what_is_known_around():
     generator = torch.Generator().manual_seed(0)
     maps, total = torch.rand(2, 1, 9, 9, generator=generator)

@@ -6,6 +6,7 @@ more, so that even a map of random numbers follows to a degree. That is why ther
 each correlation: the same maps, each laid over another image.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -56,12 +57,14 @@ def following(held: Tensor, effects: Tensor) -> Tensor:
 
     held: (B, P), NaN for parts that are not there, or several of them, (..., B, P), for (..., B);
     effects: (P, B), what exchanging each part did.
-    0 for an image on which either is constant: such a map follows nothing.
+    0 for an image whose map is constant, since such a map follows nothing; NaN for one on which the
+    effects are, or are not known, since there is nothing to follow.
     """
     a, b = (_ranks(values) for values in _both(held, effects))
-    norm = np.sqrt(np.nansum(a * a, axis=-1) * np.nansum(b * b, axis=-1))
-    together = np.nansum(a * b, axis=-1)
-    return torch.from_numpy(np.divide(together, norm, out=np.zeros_like(norm), where=norm > 0))
+    sizes = [np.sqrt(np.nansum(ranks * ranks, axis=-1)) for ranks in (a, b)]
+    together, norm = np.nansum(a * b, axis=-1), sizes[0] * sizes[1]
+    found = np.divide(together, norm, out=np.zeros_like(norm), where=norm > 0)
+    return torch.from_numpy(np.where(sizes[1] > 0, found, np.nan))
 
 
 def following_pooled(held: Tensor, effects: Tensor) -> Ratio:
@@ -87,7 +90,8 @@ def spared(moved: Tensor, decided: Tensor) -> Tensor:
     """Which parts move the representation and not the decision: (P, B), between -1 and 1.
 
     moved, decided: (P, B), how far each part's exchange moves either, at least 0. A part's share of
-    all movement of an image's representation, minus its share of all movement of the decision.
+    all movement of an image's representation, minus its share of all movement of the decision. NaN
+    for an image on which no part moves either at all.
     """
     return moved / moved.sum(0) - decided / decided.sum(0)
 
@@ -100,4 +104,6 @@ def _both(held: Tensor, effects: Tensor) -> tuple[np.ndarray, np.ndarray]:
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Of each row, centred; NaN stays NaN."""
     ranks = stats.rankdata(values, axis=-1, nan_policy="omit")
-    return ranks - np.nanmean(ranks, axis=-1, keepdims=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice")
+        return ranks - np.nanmean(ranks, axis=-1, keepdims=True)

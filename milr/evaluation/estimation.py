@@ -139,7 +139,11 @@ def ratio_of_spreads(rows: Sequence[dict], one: str, other: str, seed: int = 0) 
 
     Raises ValueError without two seeds on at least two tasks of both.
     """
-    first, second = (_variances([r for r in rows if r["method"] == m]) for m in (one, other))
+    found = _variances(rows)
+    first, second = (
+        {(task, size): v for (task, method, size), v in found.items() if method == m}
+        for m in (one, other)
+    )
     names = sorted(first.keys() & second.keys())
     if len(names) < 2:
         raise ValueError(
@@ -226,12 +230,12 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _variances(rows: Sequence[dict]) -> dict[str, float]:
+def _variances(rows: Sequence[dict]) -> dict[tuple[str, str, int], float]:
+    """By task, method and size, where there are several seeds."""
     values = defaultdict(list)
     for row in rows:
         values[row["task"], row["method"], row["size"]].append(row["value"])
-    several = {key[0]: np.var(v, ddof=1) for key, v in values.items() if len(v) > 1}
-    return {name: float(value) for name, value in several.items()}
+    return {key: float(np.var(v, ddof=1)) for key, v in values.items() if len(v) > 1}
 
 
 def _bent(pair: tuple[np.ndarray, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -126,23 +126,35 @@ def interval(table: Table, key: str) -> Interval:
     """A measure with its interval over networks, explainers and the images that have the region.
 
     table: for each network and explainer, measure -> Ratio, (images,) each; key: the measure.
+    Raises ValueError for one whose denominators do not add up to more than 0 (`is_defined`).
     """
     pair = _there(*_arrays(table, key))
+    _check(key, *pair)
     return _holding(hierarchical(pair, ratio, resamples=RESAMPLES))
 
 
 def difference(table: Table, key: str, other: str) -> Interval:
     """One measure minus another one, of the same networks, explainers and images.
 
-    Draws in which no image has one of the regions are left out.
+    Draws in which no image has one of the regions are left out. Raises ValueError as `interval`.
     """
 
     def statistic(a, b, c, d):
         return ratio(a, b) - ratio(c, d)
 
     arrays = (*_arrays(table, key), *_arrays(table, other))
+    _check(key, *arrays[:2])
+    _check(other, *arrays[2:])
     with np.errstate(invalid="ignore"):
         return _holding(hierarchical(arrays, statistic, resamples=RESAMPLES))
+
+
+def _check(key: str, numerators: np.ndarray, denominators: np.ndarray) -> None:
+    if np.isnan(ratio(numerators, denominators)):
+        raise ValueError(
+            f"the denominators of {key} add up to {denominators.sum():.3g}, so it says nothing: "
+            "no image has the region, or signed maps sum to nothing (`is_defined` tells before)"
+        )
 
 
 def _arrays(table: Table, key: str) -> tuple:

@@ -57,8 +57,8 @@ def regions(images: ImageSet, used: Sequence[str] = ()) -> dict[str, Tensor]:
     """Masks (n, h, w) to hold maps of these images against: "bird", "background" and parts.
 
     Drawn birds also have "body", "defining" and, if parts are named, "used"; photographs have the
-    box for the bird, and discs around the points for parts. Regions that no image has are left out.
-    Raises ValueError for images without labels or boxes.
+    box for the bird, and discs around the points, if there are any, for parts. Regions that no
+    image has are left out. Raises ValueError for images without labels or boxes.
     """
     if images.labels is not None:
         groups = {part: (part,) for part in images.part_names}
@@ -71,6 +71,8 @@ def regions(images: ImageSet, used: Sequence[str] = ()) -> dict[str, Tensor]:
         raise ValueError("these images have neither labels nor boxes to hold a map against")
     size = tuple(images.images.shape[-2:])
     box = localisation.box_masks(images.boxes, size)
+    if images.parts is None:
+        return {"bird": box, "background": 1 - box}
     discs = localisation.part_discs(images.parts, size)
     named = zip(images.part_names, discs.unbind(1), strict=True)
     parts = {name: mask for name, mask in named if mask.any()}
@@ -138,7 +140,10 @@ def follow(
     for kind in explained.KINDS:
         held = effects.dealt(tried[kind], labels, names, seed) * areas
         found[f"dealt {kind}"] = effects.following(held, effect).mean(0)
-    return {f"effect.{name}": Ratio(f, torch.ones_like(f)) for name, f in found.items()}
+    # An image on which no exchange does anything counts for nothing.
+    return {
+        f"effect.{name}": Ratio(f.nan_to_num(), f.isfinite().double()) for name, f in found.items()
+    }
 
 
 def side_by_side(

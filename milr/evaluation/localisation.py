@@ -44,7 +44,8 @@ class Ratio:
     @property
     def per_image(self) -> torch.Tensor:
         """(B,) the ratio of each image on its own; NaN where its denominator is 0."""
-        return self.numerators / self.denominators
+        alone = self.numerators / self.denominators
+        return alone.where(self.denominators != 0, torch.nan)
 
     @property
     def pair(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,12 +56,15 @@ class Ratio:
 def resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Maps (B, H, W) at another resolution (h, w), bilinear, pixel centres aligned.
 
-    float64, on the CPU.
+    Where it is coarser, a pixel has the mean around it, so that none is passed over. float64, on
+    the CPU.
     """
     maps = maps.detach().cpu().double()
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    coarser = any(new < old for new, old in zip(size, maps.shape[-2:], strict=True))
+    how = {"mode": "bilinear", "align_corners": False, "antialias": coarser}
+    return F.interpolate(maps[:, None], tuple(size), **how)[:, 0]
 
 
 def lift(maps: torch.Tensor, masks: torch.Tensor) -> Ratio:
@@ -145,7 +149,8 @@ def strongest_part(
     part_names: Sequence[str],
     candidates: Sequence[str] | None = None,
 ) -> list[str | None]:
-    """For each image the part on which the map's mean is largest; None if it has none of them.
+    """For each image the part on which the map's mean is largest; None if it has none of them,
+    or several on which it is equally large, as those of a constant map are.
 
     maps: (B, H, W); labels: (B, h, w), an index into part_names. candidates: the parts to choose
     among; all if None. Signs stay as they are.
@@ -159,9 +164,10 @@ def strongest_part(
     means = part_means(maps, labels, part_names)
     table = torch.stack([means[name] for name in candidates], dim=1).nan_to_num(nan=-torch.inf)
     best, index = table.max(dim=1)
+    alone = (table == best[:, None]).sum(1) == 1
     return [
-        candidates[i] if value > -torch.inf else None
-        for value, i in zip(best.tolist(), index.tolist(), strict=True)
+        candidates[i] if known else None
+        for known, i in zip((alone & best.isfinite()).tolist(), index.tolist(), strict=True)
     ]
 
 

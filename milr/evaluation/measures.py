@@ -99,15 +99,18 @@ def on_parts(maps: Tensor, labels: Tensor, regions: Mapping[str, Tensor]) -> Tab
 
 
 def on_photographs(maps: Tensor, some: ImageSet) -> Table:
-    """Maps (B, H, W) of photographs against their boxes (B, 4) and part locations (B, P, 3)."""
+    """Maps (B, H, W) of photographs against their boxes (B, 4) and, where known, part locations
+    (B, P, 3)."""
     size = tuple(some.images.shape[-2:])
     box = localisation.box_masks(some.boxes, size)
-    return {
+    found = {
         "box": localisation.positive_share(maps, box).per_image,
         "heat_ratio": heat.effective_heat_ratio(maps, box),
         "pointing": localisation.pointing(maps, box),
-        "distance": explained.nearness(maps, some.parts, size),
     }
+    if some.parts is not None:
+        found["distance"] = explained.nearness(maps, some.parts, size)
+    return found
 
 
 def _of_one_size(maps: Tensor) -> Tensor:

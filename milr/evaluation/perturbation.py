@@ -7,9 +7,11 @@ outputs, which many masks of the same images share. In an episode it is the quer
 from; the prototypes stay those of the clean support.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,11 +31,14 @@ def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], 
     """Features of a layer (maps) that are not kept are replaced by noise with a channel's moments.
 
     moments: mean and standard deviation per channel, (C,) each, as `milr.peers.schulz.moments`
-    gives them. The noise is the same for every image, and each time. The run raises ValueError for
-    moments of another number of channels, and for a model that gives no tensor.
+    gives them. An image has noise of its own, the same each time and for every mask, whatever else
+    is in its batch. The run raises ValueError for moments of another number of channels, and for a
+    model that gives no tensor.
     """
 
     def run(images: Tensor) -> Callable[[Tensor], Tensor]:
+        drawn: list[Tensor] = []  # once for all masks, when it is known how large it is
+
         def outputs(keep: Tensor) -> Tensor:
             def instead(local: Tensor) -> Tensor:
                 if len(moments[0]) != local.shape[1]:
@@ -42,8 +47,11 @@ def feature_noise(model: nn.Module, layer: str, moments: tuple[Tensor, Tensor], 
                         f"{local.shape[1]}; give those of this layer"
                     )
                 mean, std = (moment.to(local.device)[:, None, None] for moment in moments)
-                generator = torch.Generator().manual_seed(seed)
-                noise = draw_noise(local.shape[1:], generator, local.device)
+                if not drawn:
+                    for image in images:
+                        generator = torch.Generator().manual_seed(_seed(seed, image))
+                        drawn.append(draw_noise(local.shape[1:], generator, local.device))
+                noise = torch.stack(drawn)
                 return torch.where(_spread(keep, local), local, mean + std * noise)
 
             with taps.frozen(model), taps.replace(model, layer, instead), torch.no_grad():
@@ -202,9 +210,17 @@ def drop(
 
 
 def first(order: Tensor, grid: tuple[int, int], share: float) -> Tensor:
-    """Boolean masks (B, h, w) of the first share of locations in an order (B, h * w)."""
+    """Boolean masks (B, h, w) of the first share of locations in an order (B, h * w).
+
+    Raises ValueError for a share above 0 of so few locations that it rounds to none.
+    """
     mask = torch.zeros(order.shape, dtype=torch.bool)
     count = round(share * order.shape[1])
+    if share > 0 and not count:
+        raise ValueError(
+            f"a share of {share} of {order.shape[1]} locations is none; give larger shares, or a "
+            "finer grid"
+        )
     return mask.scatter(1, order[:, :count], True).unflatten(1, tuple(grid))
 
 
@@ -218,6 +234,11 @@ def _measured(run, images, masks, measures, batch_size) -> dict[str, Tensor]:
         for name, measure in measures.items():
             found[name].append(torch.stack([measure[rows](outputs) for outputs in each]))
     return {name: torch.cat(parts, dim=1) for name, parts in found.items()}
+
+
+def _seed(seed: int, image: Tensor) -> int:
+    content = np.ascontiguousarray(image.detach().cpu().numpy())
+    return int.from_bytes(hashlib.blake2b(content, salt=b"%d" % seed, digest_size=7).digest())
 
 
 def _told(outputs: Tensor) -> Tensor:

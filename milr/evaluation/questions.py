@@ -71,7 +71,12 @@ def ask(
         others = draw.choice(classes[classes != known[image]], ways - 1, replace=False)
         right.append(int(draw.integers(ways)))
         rows = np.insert(others, right[-1], known[image])
-        free = (members[c][members[c] != image] for c in rows)
+        free = [members[c][members[c] != image] for c in rows]
+        if few := [c for c, images in zip(rows, free, strict=True) if len(images) < shots]:
+            raise ValueError(
+                f"class {few[0]} has {len(members[few[0]])} images; give {shots} and, for the "
+                "query, one more of each class"
+            )
         support.append([draw.choice(images, shots, replace=False) for images in free])
     found = (query, np.array(support), np.array(right))
     return Questions(*(torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in found))

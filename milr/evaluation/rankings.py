@@ -29,7 +29,8 @@ def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> Test:
 
 
 def shares(values: np.ndarray) -> np.ndarray:
-    """Attributions (..., d) as shares of their sum; rows that are 0 everywhere stay so."""
+    """Attributions (..., d) as shares of their sum; rows that do not add up to more than 0 stay
+    as they are."""
     total = values.sum(-1, keepdims=True)
     return values / np.where(total > 0, total, 1)
 
@@ -41,7 +42,7 @@ def ranked(values: np.ndarray, names: tuple[str, ...]) -> str:
     """
     order = np.argsort(-values, kind="stable")
     signs = [
-        " = " if np.isclose(*values[[i, j]]) else " > "
+        " = " if np.isclose(*values[[i, j]], atol=0) else " > "
         for i, j in zip(order, order[1:], strict=False)
     ]
     return "".join(

@@ -111,15 +111,24 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray, axis=None) -> np.nda
     """Sum by sum: the statistic of `localisation.Ratio`.
 
     numerators, denominators: of one shape, (n,) say; summed over `axis`, or over all if it is None.
+    NaN where the denominators do not add up to more than 0, as those of signed maps may.
     """
-    return np.sum(numerators, axis=axis) / np.sum(denominators, axis=axis)
+    top, bottom = np.sum(numerators, axis=axis), np.sum(denominators, axis=axis)
+    return np.divide(top, bottom, out=np.full_like(top, np.nan, dtype=float), where=bottom > 0)
 
 
 def ratio_interval(numerators, denominators, **settings) -> Interval:
     """Bootstrap of a ratio of totals over images: `ratio_interval(*lift(maps, masks).pair)`.
 
-    numerators, denominators: (n,); settings, and what is raised: as for `bootstrap`.
+    numerators, denominators: (n,); settings, and what is raised: as for `bootstrap`. Raises
+    ValueError if the denominators do not add up to more than 0, as `localisation.Ratio.value` does.
     """
+    total = float(np.sum(np.asarray(denominators)))
+    if total <= 0:
+        raise ValueError(
+            f"the denominators add up to {total:.3g}, so the ratio says nothing; leave out parts "
+            "that no image has, and clamp signed maps (maps.clamp(min=0))"
+        )
     return bootstrap((numerators, denominators), ratio, **settings)
 
 

@@ -3,7 +3,8 @@
 A score is numerators and denominators of shape (networks, explainers, images): its value is sum by
 sum, as that of `localisation.Ratio`; a mean has denominators of 1, and an image that does not count
 has 0 in both. Methods that know no explainer have one row there, which is repeated. The weights of
-all resamples are drawn once, so that every difference is a paired one.
+all resamples are drawn once, and a difference is taken on the images that count for both methods:
+so it is a paired one, and may be another than that of the two scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,15 @@ class Score:
         """Sum of the numerators by sum of the denominators; NaN if no image counts."""
         bottom = self.denominators.sum()
         return float(self.numerators.sum() / bottom) if bottom else np.nan
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Which images of each explainer count."""
+        return (self.numerators != 0) | (self.denominators != 0)
+
+    def where(self, known: np.ndarray) -> "Score":
+        """Of these images alone; known: Boolean, of a shape that the score is repeated to."""
+        return Score(self.numerators * known, self.denominators * known)
 
     @property
     def each(self) -> np.ndarray:
@@ -78,9 +88,12 @@ class Resamples:
         self.weights = weights.reshape(RESAMPLES, -1).astype(float)
 
     def values(self, one: Score) -> np.ndarray:
-        """The score in each resample, (RESAMPLES,); NaN where the denominators cancel."""
+        """The score in each resample, (RESAMPLES,); NaN where the denominators cancel.
+
+        Raises ValueError for a score of other networks, explainers or images.
+        """
         top, bottom = (
-            self.weights @ np.broadcast_to(part, self.shape).reshape(-1)
+            self.weights @ self._repeated(part).reshape(-1)
             for part in (one.numerators, one.denominators)
         )
         return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
@@ -96,8 +109,11 @@ class Resamples:
     def difference(self, one: Score, other: Score) -> Paired | None:
         """One score minus another: its interval, and on how many images the first is larger.
 
-        Each image is counted once for every explainer that either score has measured it with.
+        Of the images that count for both. Each is counted once for every explainer that either
+        score has measured it with. None as for `interval`, and if none is left.
         """
+        both = one.counts & other.counts
+        one, other = one.where(both), other.where(both)
         values = self.values(one) - self.values(other)
         found = self._interval(one.value - other.value, values)
         if found is None:
@@ -107,10 +123,27 @@ class Resamples:
         wins, ties = (a > b)[known].sum(), (a == b)[known].sum()
         return Paired(found, int(wins), int(ties), int(known.sum()))
 
+    def _repeated(self, part: np.ndarray) -> np.ndarray:
+        networks, _, images = self.shape
+        if part.shape not in (self.shape, (networks, 1, images)):
+            raise ValueError(
+                f"a score has the shape {part.shape}, and the resamples are of {self.shape} "
+                "(networks, explainers, images); give as many of each, or one explainer of each "
+                "network"
+            )
+        return np.broadcast_to(part, self.shape)
+
     def _interval(self, value: float, drawn: np.ndarray) -> Interval | None:
-        if np.isnan(drawn).mean() > (1 - LEVEL) / 2 or not np.isfinite(value):
+        if not np.isfinite(value):
             return None
-        low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        # A draw that says nothing may be of a value beyond all bounds, at either end.
+        with np.errstate(invalid="ignore"):
+            low, high = (
+                np.quantile(np.where(np.isnan(drawn), end, drawn), share)
+                for end, share in ((-np.inf, (1 - LEVEL) / 2), (np.inf, (1 + LEVEL) / 2))
+            )
+        if not np.isfinite([low, high]).all():
+            return None
         # With few images a percentile interval of a ratio can miss its value by a hair.
         return Interval(value, min(float(low), value), max(float(high), value), LEVEL)
 

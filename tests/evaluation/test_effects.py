@@ -43,6 +43,16 @@ def test_a_constant_map_follows_nothing(labels):
     assert effects.following(held(torch.ones(4, 4, 3), labels), EFFECTS).tolist() == [0] * 4
 
 
+def test_where_nothing_has_an_effect_there_is_nothing_to_follow(labels):
+    done = EFFECTS.clone()
+    done[:, 1] = 0.0
+    done[:, 2] = torch.nan
+    found = effects.following(held(perfect(labels), labels), done)
+    assert found.isnan().tolist() == [False, True, True, False]
+    still = effects.spared(EFFECTS, done)
+    assert still[:, 1].isnan().all() and still[:, 0].isfinite().all()
+
+
 def test_a_part_that_an_image_lacks_is_left_out(labels):
     lacking = labels.clone()
     lacking[lacking == 3] = 0

@@ -59,6 +59,17 @@ def test_one_seed_has_no_spread():
     assert math.isnan(spread(MADE_UP[:1]))
 
 
+def test_a_spread_is_that_of_each_method_and_size_and_not_of_the_last():
+    steady = [row("infonce", "a", v, s) for s, v in enumerate((1.0, 2.0))]
+    wild = [row("ksg", "a", v, s) for s, v in enumerate((0.0, 100.0))]
+    variances = (0.5, 5000.0)
+    assert spread(steady + wild) == pytest.approx(math.sqrt(sum(variances) / 2))
+    assert spread(wild + steady) == pytest.approx(spread(steady + wild))
+    larger = [r | {"size": 9} for r in wild]
+    (line,) = table([r | {"method": "x"} for r in steady + larger], ["method"])
+    assert line["spread"] == pytest.approx(math.sqrt(sum(variances) / 2))
+
+
 def test_error_maps_are_means_over_seeds_with_gaps():
     found = errors(MADE_UP, ["ksg", "nwj"], ["b", "a"])
     assert np.allclose(found[0], [0.2, -0.3]) and np.isnan(found[1]).all()

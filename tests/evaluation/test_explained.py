@@ -87,6 +87,21 @@ def test_a_share_that_few_images_have_to_hold_up_is_not_defined(labels, masks):
     assert not explained.is_defined([[found]], "redundant.share.tail")
 
 
+def test_measures_of_a_negative_total_have_no_interval(labels, masks):
+    total = torch.where(labels == 1, -1.0, 1.0)
+    found = explained.measures(maps_of(total, torch.zeros(2, 4, 4)), masks)
+    with pytest.raises(ValueError, match="redundant.share.tail add up to -.*says nothing"):
+        explained.interval([[found]], "redundant.share.tail")
+    for pair in (("redundant.share.tail", "total.bits.tail"), ("total.bits.tail",) * 2):
+        refused = "redundant.share.tail" in pair
+        try:
+            explained.difference([[found]], *pair)
+        except ValueError:
+            assert refused
+        else:
+            assert not refused
+
+
 def test_a_difference_leaves_out_draws_without_the_region(labels):
     masks = {"tail": labels == 1, "rest": labels != 1}
     masks["tail"][1] = False

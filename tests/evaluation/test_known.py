@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from milr.data.images import ImageSet
-from milr.evaluation import explained, known
+from milr.evaluation import explained, known, measures
 from milr.evaluation.interventions import Movement
 from milr.maps import Maps
 
@@ -112,3 +112,20 @@ def test_two_networks_can_be_compared_measure_by_measure():
     table = known.side_by_side({"one": [[one, one]], "two": [[two, two]]})
     found = explained.difference(table, "two: total.mean", "one: total.mean")
     assert (found.value, found.low, found.high) == (2, 2, 2)
+
+
+def test_photographs_may_have_boxes_alone():
+    boxes = torch.tensor([[1.0, 1, 2, 2]])
+    found = known.regions(pictures(boxes=boxes))
+    assert list(found) == ["bird", "background"]
+    table = measures.on_photographs(torch.rand(1, 4, 4), pictures(boxes=boxes))
+    assert "distance" not in table and "box" in table
+
+
+def test_an_image_on_which_nothing_has_an_effect_counts_for_nothing():
+    labels = torch.arange(4)[:, None].expand(-1, 4)[None].expand(2, -1, -1)
+    maps = maps_of(torch.rand(2, 4, 4), torch.rand(2, 4, 4))
+    effect = torch.tensor([[1.0, 0], [2, 0], [4, 0], [3, 0]])
+    found = known.follow(maps, labels, ("a", "b", "c", "d"), effect)
+    assert found["effect.total"].denominators.tolist() == [1, 0]
+    assert all(ratio.pair[0].isfinite().all() for ratio in found.values())

@@ -157,3 +157,27 @@ def test_distances_are_those_of_the_maps_values_from_the_parts():
 def test_as_many_masks_as_maps_are_needed(masks):
     with pytest.raises(ValueError, match="3 maps and 2 masks"):
         loc.lift(torch.ones(3, 4, 4), masks)
+
+
+def test_a_finer_map_is_averaged_and_not_sampled():
+    maps = torch.zeros(1, 64, 64)
+    maps[0, 17, 33] = 1.0
+    masks = torch.zeros(1, 8, 8, dtype=torch.bool)
+    masks[0, 1:4, 3:6] = True
+    assert loc.positive_share(maps, masks).value == pytest.approx(1)
+    assert loc.pointing(maps, masks).item() == 1
+
+
+def test_several_equally_strong_parts_are_none_and_not_the_first():
+    labels = torch.tensor([[[0, 0], [1, 2]]])
+    parts = ["background", "beak", "tail"]
+    for candidates in (None, ["beak", "tail"], ["tail", "beak"]):
+        assert loc.strongest_part(torch.zeros(1, 2, 2), labels, parts, candidates) == [None]
+    tied = torch.tensor([[[0.0, 0.0], [3.0, 3.0]]])
+    assert loc.strongest_part(tied, labels, parts) == [None]
+    assert loc.strongest_part(tied, labels, parts, ["background", "tail"]) == ["tail"]
+
+
+def test_an_image_without_the_part_has_no_ratio_of_its_own():
+    found = loc.Ratio(torch.tensor([1.0, 1.0, 0.0]), torch.tensor([2.0, 0.0, 0.0])).per_image
+    assert found[0] == 0.5 and found[1:].isnan().all()

@@ -159,6 +159,25 @@ def test_noise_takes_the_place_of_features_and_has_their_moments():
     assert torch.allclose(noise.std(1), moments[1], rtol=0.15)
 
 
+def test_every_image_has_noise_of_its_own_wherever_it_stands_in_a_batch():
+    model = nn.Sequential(nn.Identity(), nn.Flatten()).eval()
+    run = perturbation.feature_noise(model, "0", (torch.zeros(3), torch.ones(3)))
+    given, nothing = images(3), torch.zeros(3, *GRID, dtype=torch.bool)
+    noise = run(given)(nothing)
+    assert torch.equal(run(given.flip(0))(nothing), noise.flip(0))
+    assert torch.equal(run(given[1:2])(nothing[:1]), noise[1:2])
+    assert abs(float(torch.corrcoef(noise)[0, 1])) < 0.5
+    left = run(given)
+    assert torch.equal(left(nothing), left(nothing))
+
+
+def test_a_share_that_is_no_location_is_refused():
+    order = torch.arange(9)[None]
+    assert perturbation.first(order, (3, 3), 0.0).sum() == 0
+    with pytest.raises(ValueError, match="a share of 0.05 of 9 locations is none"):
+        perturbation.first(order, (3, 3), 0.05)
+
+
 def test_blur_takes_the_place_of_pixels():
     model = nn.Sequential(nn.Identity(), nn.Flatten()).eval()
     run = perturbation.blurred(model, width=0.1)

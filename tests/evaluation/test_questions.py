@@ -64,3 +64,8 @@ def test_the_target_is_the_networks_own_log_probability(questions):
 def test_too_many_are_refused():
     with pytest.raises(ValueError, match="takes 25 images of 5 classes; there are 24 of 6"):
         ask(LABELS, 25)
+
+
+def test_a_class_with_too_few_images_is_named():
+    with pytest.raises(ValueError, match="class 2 has 1 images; give 1 and, for the query, one"):
+        ask(torch.tensor([0] * 6 + [1] * 6 + [2]), 13, ways=3)

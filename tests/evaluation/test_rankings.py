@@ -28,3 +28,9 @@ def test_shares_have_no_unit():
 
 def test_rankings_are_said_with_ties():
     assert rankings.ranked(np.array([1.0, 3.0, 3.0]), ("a", "b", "c")) == "b = c > a"
+
+
+def test_small_values_are_told_apart_and_what_has_no_sum_stays():
+    assert rankings.ranked(np.array([3e-9, 1e-9, 0.0]), ("a", "b", "c")) == "a > b > c"
+    down = np.array([-0.2, -0.3])
+    assert rankings.shares(down).tolist() == down.tolist()

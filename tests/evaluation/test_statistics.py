@@ -167,3 +167,17 @@ def test_a_part_that_few_images_have_gets_an_interval_of_the_draws_that_have_it(
     found = st.ratio_interval(mass, area)
     assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.3, 0.5))
     assert not list(recwarn)
+
+
+def test_a_ratio_by_what_adds_up_to_less_than_0_is_refused():
+    down = np.full(20, -1.0)
+    assert np.isnan(st.ratio(down, down))
+    with pytest.raises(ValueError, match="denominators add up to -20"):
+        st.ratio_interval(6 * down, down)
+
+
+def test_no_draw_turns_the_sign_of_a_ratio_round():
+    # Of few denominators some draws add up to less than 0, where the ratio would be negative.
+    bottom = np.array([-3.0, 1.0, 1.0, 1.0, 1.0])
+    found = st.ratio_interval(np.ones(5), bottom)
+    assert found.value == 5 and found.low > 0

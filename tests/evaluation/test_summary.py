@@ -128,3 +128,36 @@ def test_all_with_the_best_score_are_first():
     scores = {name: mean_of(np.array([[row]])) for name, row in hits.items()}
     found = marks(scores, True, Resamples(1, 1, 4))
     assert found == {"a": "best", "b": "best", "c": "tied"}
+
+
+def test_a_method_gains_nothing_on_images_for_which_it_does_not_count():
+    hard, easy = [0.1] * 5, [0.95] * 5
+    nothing = score([[torch.tensor([0.9] * 5 + [torch.nan] * 5)]])
+    both = score([[torch.tensor(easy + hard)]])
+    resamples = Resamples(1, 1, 10)
+    assert nothing.value > both.value
+    found = resamples.difference(nothing, both)
+    assert found.difference.value == pytest.approx(-0.05) and found.wins == 0 and found.count == 5
+    assert marks({"nothing": nothing, "both": both}, True, resamples)["both"] == ""
+    rows = {"nothing": both, "both": nothing}
+    assert standing("nothing", rows, True, resamples).difference.difference.high > 0
+
+
+def test_draws_that_say_nothing_lie_beyond_both_ends():
+    # The denominators add up to a little more than 0, and in a few draws to less.
+    bottom = np.array([-3.0, *np.linspace(0.9, 1.1, 19)])[None, None]
+    one = Score(np.ones_like(bottom), bottom)
+    resamples = Resamples(1, 1, 20)
+    drawn = resamples.values(one)
+    lost = np.isnan(drawn).mean()
+    assert 0 < lost < 0.02
+    found = resamples.interval(one)
+    assert found.high > np.nanquantile(drawn, 0.975) and found.low < np.nanquantile(drawn, 0.025)
+    worse = Score(np.ones_like(bottom), np.array([-9.0] + [1.0] * 19)[None, None])
+    assert resamples.interval(worse) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 5), (2, 3, 5)])
+def test_scores_of_other_images_or_explainers_are_refused(shape):
+    with pytest.raises(ValueError, match=r"shape .* resamples are of \(1, 3, 5\)"):
+        Resamples(1, 3, 5).interval(mean_of(np.ones(shape)))
