@@ -208,6 +208,17 @@ def on_the_difference(inferred: Maps, refined: Maps, labels: Tensor, part: str) 
     return found
 
 
+def by_episode(found: Mapping[str, Ratio]) -> dict[str, Ratio]:
+    """Measures of the queries of `ask`, those of each episode added up: (n,) for n episodes.
+
+    They share their support and what it decides by, so an interval is one over episodes.
+    """
+    return {
+        key: Ratio(*(side.unflatten(0, (-1, WAYS)).sum(1) for side in ratio.pair))
+        for key, ratio in found.items()
+    }
+
+
 def correct(one: Case) -> Ratio:
     """On which share of the questions the network is right."""
     target = one.questions.measures(one.network, one.embeddings)["correct"]
