@@ -13,7 +13,7 @@ from milr.cache import cached
 from milr.data.images import ImageSet, content_digest
 from milr.evaluation import boxes
 from milr.evaluation.cases import SOURCES as PEERS
-from milr.evaluation.localisation import positive_share
+from milr.evaluation.localisation import positive_share, resize
 from milr.evaluation.sanity import cascade
 from milr.peers import baselines, gradients, mip_in, relevance
 from milr.peers.mip_in import Fitted, InverseNetwork, indicator
@@ -23,6 +23,9 @@ from milr.peers.targets import Target
 OWN = ("MIP-IN", "MIP-IN, signed")
 LARGE = {"vgg19": ("features.27", "features.35"), "resnet50": ("layer3", "layer4")}
 NULLS = ("centred Gaussian", "random")
+# A box around one region is for maps as coarse as class activation maps: that above a threshold a
+# gradient has many small ones, and no large one, says nothing about where it lies.
+GRAIN = (16, 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,12 @@ def methods(looked: Looked, network: InverseNetwork, steps: int, samples: int) -
     return {peer.name: peer for peer in found}
 
 
+def with_sizes(maps: Mapping[str, Tensor], peers: Mapping[str, Peer]) -> dict[str, Tensor]:
+    """Maps by method, and those of signed methods also as "NAME, sizes", as MIP-IN's are read."""
+    signed = [name for name, peer in peers.items() if peer.signed and name not in OWN]
+    return dict(maps) | {f"{name}, sizes": maps[name].abs() for name in signed}
+
+
 def maps_once(
     model: nn.Module,
     peers: Mapping[str, Peer],
@@ -134,7 +143,7 @@ def scores(maps: Tensor, images: ImageSet) -> dict[str, Tensor]:
     """How maps (n, H, W) of images lie, each image on its own: measure -> (n,).
 
     box:      `boxes.box_accuracy`
-    match:    `boxes.box_match`
+    match:    `boxes.box_match` of the maps' means on a grid of `GRAIN`
     pointing: 1 where the largest value is in the box
     outside:  share of the map's positive values that is outside of the object; NaN without any
     """
@@ -143,7 +152,7 @@ def scores(maps: Tensor, images: ImageSet) -> dict[str, Tensor]:
     inside = positive_share(maps, boxes.objects_of(images)).per_image
     return {
         "box": boxes.box_accuracy(maps, given, size),
-        "match": boxes.box_match(maps, given, size),
+        "match": boxes.box_match(resize(maps, GRAIN), given, size),
         "pointing": boxes.pointed(maps, given, size),
         "outside": 1 - inside,
     }

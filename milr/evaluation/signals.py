@@ -15,6 +15,8 @@ from milr.estimators import estimate
 from milr.estimators.result import Estimate
 from milr.evaluation.statistics import Interval
 
+ROUNDING = 1e-5  # of single precision: a component this small beside the first is none
+
 
 @torch.no_grad()
 def pixel_effects(model: nn.Module, images: Tensor, reference: Tensor) -> Tensor:
@@ -107,9 +109,9 @@ def fano_ceiling(error: float, classes: int) -> float:
 def information(a: Tensor, b: Tensor, columns: int = 24, **settings) -> Estimate:
     """What InfoNCE reads of I(a; b) in the leading columns of both, in nats.
 
-    a, b: (n, ...). Each is brought to its first principal components, which can only take
-    information away: what bounds theirs from below bounds that of a and b. settings: as for
-    `milr.estimators.estimate`.
+    a, b: (n, ...). Each is brought to its first principal components, those that are more than
+    rounding, which can only take information away: what bounds theirs from below bounds that of a
+    and b. settings: as for `milr.estimators.estimate`.
     """
     pair = (_leading(one.flatten(1).numpy(), columns) for one in (a, b))
     return estimate(*pair, **({"progress": False} | settings))
@@ -139,4 +141,9 @@ def joined(features: Sequence[Tensor]) -> Tensor:
 def _leading(values: np.ndarray, columns: int) -> np.ndarray:
     if values.shape[1] <= columns:
         return values
-    return PCA(columns, random_state=0).fit_transform(values)
+    found = PCA(columns, random_state=0)
+    components = found.fit_transform(values)
+    # What is made of ten numbers has ten components; the others are rounding, which a critic would
+    # see as large as those once columns are brought to one scale.
+    sizes = np.sqrt(found.explained_variance_)
+    return components[:, sizes > ROUNDING * sizes[0]]

@@ -95,6 +95,23 @@ def test_all_methods_give_maps_and_scores(kept, looked):
         found = inverses.scores(values, pictures)
         assert set(found) == {"box", "match", "pointing", "outside"}
         assert ((found["box"] >= 0) & (found["box"] <= 1)).all()
+    both = inverses.with_sizes(maps, peers)
+    assert set(both) - set(maps) == {
+        f"{name}, sizes" for name in ("input x gradient", "integrated gradients", "DeepLift", "LRP")
+    }
+    assert torch.equal(both["LRP, sizes"], maps["LRP"].abs())
+
+
+def test_a_map_of_single_pixels_can_match_a_box_as_one_of_a_coarse_grid_can():
+    pictures = ImageSet(
+        torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), ("a",), "",
+        boxes=torch.tensor([[16.0, 16.0, 32.0, 32.0]]),
+    )  # fmt: skip
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    inside = (rows >= 16) & (rows < 48) & (columns >= 16) & (columns < 48)
+    dots = (inside & ((rows + columns) % 2 == 0)).float()[None]
+    assert inverses.scores(dots, pictures)["match"].item() == 1
+    assert inverses.scores(dots.flip(2).roll(20, 2), pictures)["match"].item() == 0
 
 
 def test_best_peer_is_neither_ours_nor_a_null():

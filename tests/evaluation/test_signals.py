@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -85,3 +86,11 @@ def test_a_linear_reader_finds_outputs_that_are_in_the_signal():
 
 def test_joined_features_are_rows():
     assert signals.joined([torch.ones(3, 2), torch.ones(3, 2, 2)]).shape == (3, 6)
+
+
+def test_columns_of_rounding_are_no_components():
+    draw = np.random.default_rng(0)
+    few = draw.normal(size=(200, 3)).astype(np.float32)
+    wide = few @ draw.normal(size=(3, 400)).astype(np.float32) + 5
+    assert signals._leading(wide, 24).shape == (200, 3)
+    assert signals._leading(draw.normal(size=(200, 400)), 24).shape == (200, 24)
