@@ -45,6 +45,11 @@ def make_fabric(device: str = "auto", processes: int = 1, precision: str = "32-t
     if index and kind == "cuda" and int(index) >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1
         raise ValueError(f"device is {device!r}; this machine has cuda:0 to cuda:{last}")
+    if index and kind == "cuda" and processes > 1:
+        raise ValueError(
+            f"device is {device!r} for {processes} processes, each of which takes one of its own; "
+            f"give {kind!r}, or one process"
+        )
     if processes < 1:
         raise ValueError(f"processes is {processes}; give 1 or more")
     if precision not in PRECISIONS:

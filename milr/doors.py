@@ -87,9 +87,15 @@ def _tensor_of(given) -> str:
         return 'batch["images"]'
     if not isinstance(given, Sequence):
         return "torch.as_tensor(images) makes"
-    shapes = {one.shape if isinstance(one, Tensor) else None for one in given}
-    # A whole batch, of images and labels, or a list of single images.
-    return "torch.stack(images) makes" if len(shapes) == 1 else "batch[0]"
+    shapes = [tuple(getattr(one, "shape", ())) for one in given]
+    if shapes and len(set(shapes)) == 1 and len(shapes[0]) > 1:
+        if all(isinstance(one, Tensor) for one in given):
+            return "torch.stack(images) makes"
+        return "torch.stack([torch.as_tensor(image) for image in images]) makes"
+    if shapes and len({len(shape) for shape in shapes}) == 1 and len(shapes[0]) > 1:
+        return "torch.stack(images) makes of images that were brought to one size"
+    # A whole batch, of images and labels.
+    return "batch[0]" if shapes and len(shapes[0]) > 1 else "torch.stack(images) makes"
 
 
 def batches(given) -> None:

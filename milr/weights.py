@@ -51,7 +51,10 @@ class Weights:
 def digest(model: nn.Module) -> str:
     """Sha256 of all of a model's numbers, with their names."""
     total = hashlib.sha256()
-    for name, value in model.state_dict().items():
+    numbers = dict(model.state_dict())
+    # A buffer that is not saved with the model makes its outputs all the same.
+    numbers |= {n: v for n, v in model.named_buffers() if n not in numbers}
+    for name, value in numbers.items():
         if isinstance(value, Tensor):
             total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             if not value.is_meta:

@@ -147,6 +147,8 @@ def test_one_of_several_accelerators_is_the_one_that_was_named(monkeypatch):
         distributed.make_fabric("cuda:2")
     distributed.make_fabric("cuda")
     assert asked["devices"] == 1
+    with pytest.raises(ValueError, match="'cuda:1' for 2 processes.*give 'cuda', or one process"):
+        distributed.make_fabric("cuda:1", processes=2)
 
 
 def test_the_only_device_of_a_kind_may_have_the_number_that_pytorch_gives_it(monkeypatch):

@@ -136,6 +136,10 @@ def test_an_objective_that_is_none_is_refused(model, explainer, objective, said)
     [
         ([torch.zeros(3, 6, 6)], r"a list; give a tensor \(B, ...\).*torch.stack\(images\)"),
         (np.zeros((2, 3, 6, 6)), "a ndarray; give a tensor"),
+        ([np.zeros((3, 6, 6))] * 2, r"torch.stack\(\[torch.as_tensor\(image\)"),
+        ([torch.zeros(3, 6, 6), torch.zeros(3, 7, 7)], "images that were brought to one size"),
+        ([torch.zeros(2, 3, 6, 6), torch.zeros(2)], r"such as batch\[0\]"),
+        ([], r"torch.stack\(images\)"),
         (None, "a NoneType; give a tensor"),
     ],
 )

@@ -413,6 +413,8 @@ X, Z = pairs(300)
         (X, Z, {"method": "vib", "channel": lambda x, z: z[:3, 0]}, r"\(3,\) for 90 pairs"),
         (X, Z, {"steps": 0}, "steps is 0; give 1 or more"),
         (X, Z, {"folds": 0}, "folds is 0"),
+        (X[:120], Z[:120], {"folds": 2}, "which 54 are learned from.* at least 143 samples"),
+        (np.c_[X, Z], Z, {"method": "gaussian"}, "is one of z.*infinite"),
         (X, Z, {"folds": len(X)}, "hold 1 out at a time, and 8 are needed"),
         (X, Z, {"negatives": 1}, "negatives is 1; give 2 or more"),
         (X, Z, {"steps": 1.5}, "steps is 1.5; give a whole number"),
@@ -444,6 +446,23 @@ def test_wrong_input_is_refused_with_what_to_do(x, z, settings, said):
 def test_many_estimates_are_of_pairs_of_one_shape(given, methods, channels, said):
     with pytest.raises(ValueError, match=said):
         estimate_many(given, methods, SETTINGS, channels=channels)
+
+
+def test_a_known_channel_needs_no_samples_to_learn_from():
+    x, z = ONE.sample(100, 0)
+    for method in ("vib", "club"):
+        found = estimate(x, z, method=method, channel=ONE.channel, progress=False)
+        assert math.isfinite(found.value)
+    with pytest.raises(ValueError, match="give at least 214 samples"):
+        estimate(x, z, method="club", progress=False)
+
+
+def test_more_folds_lower_the_ceiling():
+    x = np.random.default_rng(0).normal(size=(400, 1))
+    z = x + 0.01 * np.random.default_rng(1).normal(size=x.shape)
+    how = {"critic": "residual", "steps": 20, "batch": 64, "progress": False}
+    few, many = (estimate(x, z, folds=folds, **how).value for folds in (5, 20))
+    assert many <= math.log(20) < few
 
 
 def test_a_channel_that_is_no_function_is_refused():

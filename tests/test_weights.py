@@ -24,6 +24,17 @@ def fitted(model) -> MILR:
     return MILR(model, "0", "1", members=1).fit([torch.randn(8, 3, 6, 6)], None, **FEW)
 
 
+def test_a_buffer_that_is_not_saved_counts_as_well():
+    model = network()
+    model.register_buffer("scale", torch.ones(3), persistent=False)
+    known = Weights(model)
+    model.scale.fill_(7)
+    with pytest.raises(ValueError, match="weights have changed"):
+        known.check(model)
+    model.scale.fill_(1)
+    known.check(model)
+
+
 def test_a_model_that_learned_on_is_not_explained_but_around_it():
     model = network()
     explainer, images = fitted(model), torch.randn(2, 3, 6, 6)

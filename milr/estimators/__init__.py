@@ -26,8 +26,9 @@ promised, in expectation over the samples that are read:
 
 Why "mine" is neither although Donsker-Varadhan is a lower bound for every critic: the mean of e^f
 is taken over samples, inside a logarithm, and -log of a mean is on average above -log of what it
-estimates (Jensen). So a held-out value lies above the bound by about Var(e^f) / (2 n E[e^f]^2),
-which is small until e^f has heavy tails, that is, at high information. NWJ has no logarithm around
+estimates (Jensen). So a held-out value lies above the bound, by at most about
+Var(e^f) / (2 n E[e^f]^2) (that of n independent pairs, where here all n (n - 1) are read), which is
+small until e^f has heavy tails, that is, at high information. NWJ has no logarithm around
 a mean, and InfoNCE's holds for every batch.
 """
 

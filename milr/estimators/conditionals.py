@@ -17,7 +17,9 @@ from milr.estimators.door import Parts
 from milr.estimators.training import Settings, train
 
 HIDDEN = 128
-# Of the log-variances: a density that is narrower than e^-4 follows noise in the samples.
+# Of the log-variances: a density that is narrower than e^-4 follows noise in the samples. (CLUB's
+# authors keep them between -1 and 1 in the code that they gave out. That tames CLUB, which is then
+# the contrast of a density that is not the one that fits.)
 NARROWEST = -8.0
 READ = {
     "club": bounds.club_sampled,

@@ -48,11 +48,18 @@ def gaussian(x: ndarray, z: ndarray) -> tuple[float, float]:
     correlations make that too large (about dx dz / 2n); what a normal of no correlation would give
     in expectation, from the moments of Wishart determinants, is taken off. The error is that of the
     normal's log-ratio at the samples, which is the value's influence function.
-    Raises ValueError unless there are more samples than dimensions of both sides together.
+    Raises ValueError unless there are more samples than dimensions of both sides together, and for
+    a combination of columns of one that is one of the other, where it would be infinite.
     """
     u, v = _white(x), _white(z)
-    left, correlation, right = np.linalg.svd(u.T @ v, full_matrices=False)
-    rho = np.minimum(correlation, CLOSEST)
+    left, rho, right = np.linalg.svd(u.T @ v, full_matrices=False)
+    # Without enough samples every side has a combination of the other; that is refused below.
+    if rho[0] > CLOSEST and u.shape[1] + v.shape[1] < len(x):
+        raise ValueError(
+            "a combination of columns of x is one of z, up to rounding, and then the information "
+            "of a normal is infinite; leave out what both sides hold"
+        )
+    rho = np.minimum(rho, CLOSEST)
     value = -0.5 * np.log1p(-(rho**2)).sum() - _by_chance(u.shape[1], v.shape[1], len(x))
     a, b = u @ left * math.sqrt(len(x)), v @ right.T * math.sqrt(len(x))
     square = (a**2 - 2 * rho * a * b + b**2) / (1 - rho**2) - a**2 - b**2

@@ -10,7 +10,7 @@ from numpy import ndarray
 from scipy.special import ndtri
 from torch import Tensor
 
-from milr.estimators.result import METHODS, TRAINED
+from milr.estimators.result import METHODS
 
 # Shares of the samples that critics learn from, and that stop them; the value is read on the rest.
 TRAIN, VALIDATION = 0.6, 0.1
@@ -40,9 +40,10 @@ def known(name: str, allowed, what: str) -> str:
     raise ValueError(f"{what} is {name!r}; it must be one of {', '.join(allowed)}{hint}")
 
 
-def checked(x, z, method: str, batch: int) -> tuple[ndarray, ndarray]:
+def checked(x, z, method: str, batch: int | None, folds: int = 1) -> tuple[ndarray, ndarray]:
     """x (n, dx) or (n, N, C) and z (n, dz) as float64.
 
+    batch: of the training; None where nothing is learned.
     Raises TypeError for what holds no real numbers, and ValueError, which says what to do: for an
     unknown method, other shapes, different numbers of x and z, values that are not finite, columns
     that are constant, symbols where the method is for densities, a feature map where it takes none,
@@ -65,7 +66,7 @@ def checked(x, z, method: str, batch: int) -> tuple[ndarray, ndarray]:
             f"{len(x)} samples of x and {len(z)} of z; row i of both must be one pair, "
             "so give as many of each"
         )
-    _check_enough(len(x), method, batch)
+    _check_enough(len(x), method, batch, folds)
     for values, name in ((x, "x"), (z, "z")):
         _check_columns(values.reshape(len(values), -1), name)
     return x, z
@@ -156,16 +157,18 @@ def _numbers(values, name: str, method: str) -> ndarray:
     return array
 
 
-def _check_enough(n: int, method: str, batch: int) -> None:
-    if batch < 2:
-        raise ValueError(f"batch is {batch}; a critic needs at least 2, for its negatives")
-    train = round(TRAIN * n)
-    if TRAINED[method] and train < batch:
-        raise ValueError(
-            f"{n} samples, of which {train} are learned from, and a batch of {batch}; give at "
-            f"least {math.ceil(batch / TRAIN)} samples, or a batch of at most {train}"
-        )
-    least = math.ceil(LEAST / VALIDATION) if TRAINED[method] else LEAST
+def _check_enough(n: int, method: str, batch: int | None, folds: int) -> None:
+    if batch is not None:
+        if batch < 2:
+            raise ValueError(f"batch is {batch}; a critic needs at least 2, for its negatives")
+        share = TRAIN if folds == 1 else (1 - VALIDATION) * (folds - 1) / folds
+        train = round(share * n)
+        if train < batch:
+            raise ValueError(
+                f"{n} samples, of which {train} are learned from, and a batch of {batch}; give at "
+                f"least {math.ceil(batch / share)} samples, or a batch of at most {train}"
+            )
+    least = LEAST if batch is None else math.ceil(LEAST / VALIDATION)
     if n < least:
         raise ValueError(f"{n} samples; {method!r} needs at least {least}")
 

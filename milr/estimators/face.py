@@ -49,9 +49,11 @@ def estimate(
     gained for `patience` of its 20 looks. The state that it likes best is taken; that before the
     first step may be it.
     folds: 1 holds 30 % out; more train as many times on most and hold each sample out once (but for
-    those that the folds don't divide), which costs as many times and leaves less to chance.
+    those that the folds don't divide), which costs as many times and leaves less to chance. The
+    samples of a fold are each other's negatives: many folds lower what InfoNCE can reach.
     negatives: samples in a group of held-out ones, each the others' negative, which caps InfoNCE at
-    its logarithm; None for all that are held out (up to some thousands).
+    its logarithm; None, or more than there are, for all of a fold that are held out (up to some
+    thousands, and for a feature map of N locations up to 4096 / sqrt(N)).
     neighbours: of "ksg", which refuses values of which many are as far from one another.
     channel: the true log p(z | x) of pairs, for "vib" and, if given, "club", "club-full" and
     "leave-one-out", which are then upper bounds; it gets and gives numpy arrays.
@@ -92,10 +94,13 @@ def estimate_many(
     door.known(critic, CRITICS, "critic")
     _check_settings(settings, folds, negatives, neighbours)
     _check_methods(methods, channels, len(pairs))
-    pairs = [door.checked(x, z, m, settings.batch) for x, z in pairs for m in methods[:1]]
-    for method in methods[1:]:
+    # A conditional density is learned unless it is given.
+    learned = {m: TRAINED[m] and not (TRAINED[m] == "conditional" and channels) for m in methods}
+    how = [(m, settings.batch if learned[m] else None, folds) for m in methods]
+    pairs = [door.checked(x, z, *how[0]) for x, z in pairs]
+    for one in how[1:]:
         for x, z in pairs:
-            door.checked(x, z, method, settings.batch)
+            door.checked(x, z, *one)
     _check_shapes(pairs)
     _check_counts(len(pairs[0][0]), methods, folds, neighbours)
     work = _Work(pairs, settings, critic, folds)
