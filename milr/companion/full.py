@@ -6,10 +6,8 @@ chapters alone (`--only`) the others stay as they were kept.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ from pathlib import Path
 
 from milr.companion import claims, manifest
 from milr.companion.profiles import Run, add_arguments, run_of
-from milr.companion.schedule import REFERENCE, cores
+from milr.companion.schedule import REFERENCE
 from milr.companion.validate import is_valid
 from milr.files import replace_text
 from milr.paths import ROOT
@@ -28,9 +26,10 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
 
     only: names of the chapters to keep; all if none is given. Raises ValueError for another
     profile, for chapters without up-to-date and validated results, for sources that are not
-    committed, since the commit would not be what the numbers come from, and for some chapters of a
-    run that was made from another data set or seed, on another device or with other versions than
-    the reference.
+    committed, since the commit would not be what the numbers come from, for chapters that were
+    executed on different devices or with different versions, and for some chapters of a run that
+    was made from another data set or seed, on another device or with other versions than the
+    reference.
     """
     if run.profile != "full":
         raise ValueError(f"the reference is made of a full run, and this one is {run.profile}")
@@ -50,10 +49,7 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
         "profile": run.profile,
         "data": run.data,
         "seed": run.seed,
-        "device": _device(run),
-        "cores": cores(),
-        "versions": _versions(),
-    }
+    } | _machine(chosen, run)
     before = load(root) if only else {}
     if other := [
         f"{k}: {before[k]}, now {made[k]}" for k in made if before and before[k] != made[k]
@@ -113,21 +109,16 @@ def _results(notebook: Path, run: Run) -> Path:
     return run.folder / "results" / f"{notebook.stem}.json"
 
 
-def _device(run: Run) -> str:
-    if run.device != "auto":
-        return run.device
-    # Takes seconds to import, and the scorecard only reads what is kept.
-    from milr.distributed import make_fabric
-
-    return str(make_fabric().device)
-
-
-def _versions() -> dict[str, str]:
-    # As with the device: it brings torch.
-    from milr.cache import libraries
-
-    torch = importlib.metadata.version("torch")
-    return {"python": platform.python_version(), "torch": torch, **libraries()}
+def _machine(chapters: Sequence[Path], run: Run) -> dict:
+    """What computed the chapters, as they noted it: this may be another machine."""
+    found = {n.stem: json.loads(_results(n, run).read_text())["machine"] for n in chapters}
+    first, *others = found
+    if other := [name for name in others if found[name] != found[first]]:
+        raise ValueError(
+            f"{first} was executed with {found[first]}, {other[0]} with {found[other[0]]}; run "
+            "them on one machine"
+        )
+    return found[first]
 
 
 def _git(root: Path, *words: str) -> str:

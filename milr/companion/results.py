@@ -1,8 +1,10 @@
 """Write down what a notebook found, as evidence for the claims and as numbers for the prose."""
 
+import importlib.metadata
 import json
 import math
 import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,25 @@ def record(
         glue(f"{key}_high", interval[1], display=False)
 
 
+def machine() -> dict:
+    """Return what this process computes with: its device, how many cores, and versions."""
+    # Imported here: what schedules and validates notebooks does without torch.
+    from milr.cache import libraries
+    from milr.companion.schedule import cores
+    from milr.distributed import make_fabric
+
+    device = os.environ.get("MILR_DEVICE", "cpu")
+    return {
+        "device": str(make_fabric().device) if device == "auto" else device,
+        "cores": cores(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": importlib.metadata.version("torch"),
+            **libraries(),
+        },
+    }
+
+
 def recorded(cell: dict) -> list[str]:
     """Return the keys that an executed cell recorded, with those of the ends of intervals."""
     outputs = (output.get("metadata", {}) for output in cell.get("outputs", ()))
@@ -67,7 +88,8 @@ def _write(path: Path, key: str, one: dict) -> None:
     held = _written.get(path)
     if held is None or held.stamp != _stamp(path):
         kept = json.loads(path.read_text())["values"] if path.exists() else {}
-        head = json.dumps(provenance(), indent=1, ensure_ascii=False).removesuffix("\n}")
+        origin = provenance() | {"machine": machine()}
+        head = json.dumps(origin, indent=1, ensure_ascii=False).removesuffix("\n}")
         held = _Written((0, 0), head, {k: _line(k, v) for k, v in kept.items()})
     lines = held.lines | {key: _line(key, one)}
     text = f'{held.head},\n "values": {{\n' + ",\n".join(lines.values()) + "\n }\n}"

@@ -128,6 +128,7 @@ def identity(notebook: Path, run: Run, results: Path) -> dict[str, str]:
         "MILR_PROFILE": run.profile,
         "MILR_DATASET": run.data,
         "MILR_SEED": str(run.seed),
+        "MILR_DEVICE": run.device,
         "MILR_RESULTS": str(results),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         # A person's own start-up files and settings of figures belong to other work. Figures have

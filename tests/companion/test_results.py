@@ -15,6 +15,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MILR_RESULTS", str(tmp_path))
     monkeypatch.setenv("MILR_NOTEBOOK", "03_network")
     monkeypatch.setenv("MILR_PROFILE", "full")
+    monkeypatch.setenv("MILR_DEVICE", "auto")
     return tmp_path / "results"
 
 
@@ -23,6 +24,8 @@ def test_results_of_a_notebook_add_up_in_its_file(folder):
     results.record("species", 120)
     kept = json.loads((folder / "03_network.json").read_text())
     assert kept["profile"] == "full" and kept["notebook"] == "03_network"
+    assert kept["machine"]["device"] in ("cpu", "cuda:0", "mps:0")
+    assert {"python", "torch", "numpy"} <= set(kept["machine"]["versions"])
     assert kept["values"] == {
         "accuracy": {"value": 0.5, "interval": [0.25, 0.75], "unit": "%"},
         "species": {"value": 120, "interval": None, "unit": ""},
