@@ -8,6 +8,7 @@ notebook begins with `NN_`. A rule is
 
 with one of the signs < <= > >= == !=. It is *met* if it holds for the values and also for the least
 favourable ends of their intervals, *not settled* if it holds for the values alone, else *missed*.
+(`!=` is met where the intervals are apart, else missed: a difference that was not shown is none.)
 A claim is reproduced if all its rules are met, not reproduced if none is met and any is missed, and
 partly otherwise: some are met and others not, or all are not settled. It is open while evidence is
 absent, and results of a smoke run are none.
@@ -185,7 +186,7 @@ def outcome(asked: Rule, values: Mapping[str, Measured]) -> str:
     if asked.sign == "==":
         return "met"  # equal numbers are exact, or computed twice from the same
     if asked.sign == "!=":
-        return "met" if left.high < right.low or right.high < left.low else "not settled"
+        return "met" if left.high < right.low or right.high < left.low else "missed"
     ends = (left.high, right.low) if asked.sign.startswith("<") else (left.low, right.high)
     return "met" if _holds(ends[0], asked.sign, ends[1]) else "not settled"
 

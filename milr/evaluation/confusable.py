@@ -72,8 +72,9 @@ def evaluate(
     episodes: int = 25,
     seed: int = 0,
 ) -> Tensor:
-    """Accuracy in one-shot episodes within a family: (families * episodes,), between 0 and 1.
+    """Accuracy in one-shot episodes within a family: (families, episodes), between 0 and 1.
 
+    The episodes of a family share its pictures, so an interval is one over families.
     members: how many species a family has, 1 + the number of attributes of the world
     """
     embeddings = embed(model, families.images)
@@ -82,7 +83,7 @@ def evaluate(
         classes = range(start, start + members)
         drawn = stream(families.targets, ways, 1, queries, seed + start, classes)
         found.append(accuracies(model, embeddings, first(episodes, drawn)))
-    return torch.cat(found)
+    return torch.stack(found)
 
 
 def by_attribute(
@@ -93,7 +94,7 @@ def by_attribute(
     episodes: int = 10,
     seed: int = 0,
 ) -> Tensor:
-    """Accuracy of telling a species from its congener, (attributes, families * episodes).
+    """Accuracy of telling a species from its congener, (attributes, families, episodes).
 
     Two ways, one shot: guessing is right half of the time. Row a is about congeners that differ
     in attribute a alone.
@@ -106,7 +107,7 @@ def by_attribute(
             pair = (start, start + attribute)
             drawn = stream(families.targets, 2, 1, queries, seed + start, pair)
             found.append(accuracies(model, embeddings, first(episodes, drawn)))
-        table.append(torch.cat(found))
+        table.append(torch.stack(found))
     return torch.stack(table)
 
 

@@ -72,7 +72,7 @@ class Movement:
 def movement(
     model: nn.Module,
     originals: Sequence[Picture],
-    parts: Sequence[str] = birds.PARTS,
+    parts: Sequence[str] | None = None,
     change: Change = replaced,
     seed: int = 0,
     size: int = 84,
@@ -80,8 +80,11 @@ def movement(
     """Change each of the parts in each of the pictures, and see where the representation goes.
 
     model: gives the representation (B, D) of normalised images; used in evaluation mode.
-    change: `replaced` or `removed`. Raises ValueError for an unknown part.
+    change: `replaced` or `removed`; parts: all if None, but the background, which can't be removed.
+    Raises ValueError for an unknown part.
     """
+    if parts is None:
+        parts = [part for part in birds.PARTS if change is replaced or part != "background"]
     drawn = _stack([birds.generate(*picture, size) for picture in originals])
     changed, area = [], []
     for part in parts:

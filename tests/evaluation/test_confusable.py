@@ -54,7 +54,7 @@ def test_families_follow_each_other_in_the_targets():
 def test_who_knows_the_species_makes_no_error_within_a_family():
     families = written(confusable.load(SPECIES, per_species=3, size=32))
     found = confusable.evaluate(Reader(), families, 4, ways=3, queries=2, episodes=5)
-    assert found.tolist() == [1.0] * 10
+    assert found.tolist() == [[1.0] * 5] * 2
 
 
 def test_an_error_counts_for_the_attribute_in_which_the_two_differ():
@@ -63,8 +63,8 @@ def test_an_error_counts_for_the_attribute_in_which_the_two_differ():
     for start in (0, 4):
         families.images[families.targets == start + 1, 0, 0, 0] = start
     found = confusable.by_attribute(Reader(), families, 4, queries=2, episodes=5)
-    assert found.shape == (3, 10)
-    assert found.mean(1).tolist() == [0.5, 1.0, 1.0]
+    assert found.shape == (3, 2, 5)
+    assert found.mean(2).tolist() == [[0.5, 0.5], [1.0, 1.0], [1.0, 1.0]]
 
 
 def test_pairs_that_look_alike_stand_out():
