@@ -141,9 +141,9 @@ def joined(features: Sequence[Tensor]) -> Tensor:
 def _leading(values: np.ndarray, columns: int) -> np.ndarray:
     if values.shape[1] <= columns:
         return values
-    found = PCA(columns, random_state=0)
-    components = found.fit_transform(values)
+    components = PCA(columns, random_state=0).fit_transform(values)
     # What is made of ten numbers has ten components; the others are rounding, which a critic would
-    # see as large as those once columns are brought to one scale.
-    sizes = np.sqrt(found.explained_variance_)
+    # see as large as those once columns are brought to one scale. (Not by the variances that PCA
+    # tells: those are rounded more.)
+    sizes = components.std(0)
     return components[:, sizes > ROUNDING * sizes[0]]

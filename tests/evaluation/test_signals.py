@@ -93,4 +93,6 @@ def test_columns_of_rounding_are_no_components():
     few = draw.normal(size=(200, 3)).astype(np.float32)
     wide = few @ draw.normal(size=(3, 400)).astype(np.float32) + 5
     assert signals._leading(wide, 24).shape == (200, 3)
+    ten = draw.normal(size=(10, 784)).astype(np.float32)[draw.integers(10, size=4000)]
+    assert signals._leading(ten, 24).shape == (4000, 9)
     assert signals._leading(draw.normal(size=(200, 400)), 24).shape == (200, 24)
