@@ -93,7 +93,9 @@ def fetch(address: str, target: Path, digest: str, attempts: int = ATTEMPTS) -> 
     if _is_whole(target, digest):
         return target
     if os.environ.get("MILR_OFFLINE"):
-        raise DownloadError(f"{target} is missing, and MILR_OFFLINE says not to ask for {address}")
+        raise DownloadError(
+            f"{target} is not there whole, and MILR_OFFLINE says not to ask for {address}"
+        )
     with _alone(target):
         return _fetch(address, target, digest, attempts)
 

@@ -35,6 +35,12 @@ def test_half_of_a_map_lies_on_as_few_locations_as_it_takes():
     assert found.per_image.tolist() == [8 / 16, 1 / 16]
 
 
+def test_half_of_noise_lies_on_an_eighth_of_the_places_and_on_fewer_below_0():
+    noise = torch.randn(50, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert known.half_area(noise).value == pytest.approx(0.12, abs=0.005)
+    assert known.half_area(noise - 0.5).value < 0.08
+
+
 def test_a_map_without_a_positive_value_does_not_count():
     found = known.half_area(torch.stack([torch.ones(2, 2), -torch.ones(2, 2)]))
     assert found.value == 0.5

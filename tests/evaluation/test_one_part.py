@@ -9,6 +9,7 @@ from milr.data import birds
 from milr.data.images import normalise
 from milr.evaluation import cases, one_part
 from milr.evaluation.interventions import pictures
+from milr.evaluation.localisation import Ratio
 from milr.maps import Maps
 from milr.models.prototypical import PrototypicalNetwork
 
@@ -184,3 +185,10 @@ def test_what_is_shut_is_noise_and_all_else_as_it_was():
     corner[:2, :2] = True
     assert torch.equal(found[..., ~corner], images[..., ~corner])
     assert (found[..., corner] != images[..., corner]).all()
+
+
+def test_queries_of_an_episode_are_added_up():
+    each = Ratio(torch.tensor([1.0, 0, 0, 0, 1, 1, 1, 0]), torch.ones(8))
+    found = one_part.by_episode({"hit": each})["hit"]
+    assert found.numerators.tolist() == [1, 3] and found.denominators.tolist() == [4, 4]
+    assert found.value == each.value
