@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from milr import cache
 from milr.data import birds
-from milr.data.birds import loading
-from milr.data.birds.drawing import CARRIERS, majority
+from milr.data.birds import loading, patterns
+from milr.data.birds.drawing import CARRIERS, ID, majority, regions
+from milr.data.birds.paint import _Brush
+from milr.data.birds.scene import compose
 from milr.data.birds.species import DISTANCE, VALUES
 from milr.paths import ROOT
 
@@ -132,6 +134,26 @@ def test_parts_that_define_a_species_are_seen_and_small():
     assert 0.15 < np.mean([d.mask(*birds.PARTS[3:]).mean() for d in drawings]) < 0.22
 
 
+def test_each_pattern_shows_both_colours_on_each_shape():
+    frames = {"breast": "body", "wing bar": "wing", "head marking": "head"}
+    shares = {}
+    for seed in range(600):
+        scene = compose(ALL[seed % len(ALL)], seed, {})
+        brush = _Brush(scene, regions(scene, 84))
+        for part in patterns.PATTERNS:
+            colour, pattern, shape = (
+                scene.values[f"{part} {which}"] for which in ("colour", "pattern", "shape")
+            )
+            pixels = brush.pixels(ID[part])
+            if pattern != "plain" and len(pixels) > 40:
+                at = brush.local(pixels, scene.frames[frames.get(part, part)])
+                second = (patterns.patch(part, scene, *at) == patterns.SECOND[colour]).all(1)
+                shares.setdefault((part, shape, pattern), []).append(second.mean())
+    assert len(shares) == 5 * 4 * 3
+    uneven = {looks: np.mean(s) for looks, s in shares.items() if not 0.15 < np.mean(s) < 0.65}
+    assert not uneven
+
+
 def test_of_four_pixels_the_majority_names_the_part_and_of_halves_the_later():
     for four in itertools.product(range(1, 5), repeat=4):
         counts = np.bincount(four)
@@ -171,8 +193,10 @@ def test_how_far_an_exchange_is_seen_grows_with_large_pictures(size, pixels):
 def test_a_part_of_another_seed_changes_nothing_outside_it(species, seed, other, part):
     before = birds.generate(species, seed)
     after = birds.generate(species, seed, replace={part: other})
-    region = before.extent(*carried(part)) | after.extent(*carried(part))
+    region = before.extent(part) | after.extent(part)
     assert not differs(before, after)[~near(region)].any()
+    for patch in carried(part) - {part}:
+        assert (before.mask(patch) == after.mask(patch)).all()
 
 
 @FEW

@@ -62,13 +62,19 @@ def _fill(canvas, number, outlines, carriers=None):
     # A pixel's centre lies half a pixel inside it.
     outlines = [np.round(o * scale - 2 ** (BITS - 1)).astype(np.int32) for o in outlines]
     if carriers is None:
-        cv2.fillPoly(canvas, outlines, number, shift=BITS)
+        _inside(canvas, outlines, number)
         return
     stencil = np.zeros_like(canvas)
-    cv2.fillPoly(stencil, outlines, 1, shift=BITS)
+    _inside(stencil, outlines, 1)
     lies_on = np.zeros(256, np.uint8)
     lies_on[[ID[carrier] for carrier in carriers]] = 1
     canvas[(stencil & cv2.LUT(canvas, lies_on)).view(bool)] = number
+
+
+def _inside(canvas, outlines, number):
+    """Fill one by one: of polygons given at once OpenCV leaves out where two overlap."""
+    for outline in outlines:
+        cv2.fillPoly(canvas, [outline], number, shift=BITS)
 
 
 def majority(parts: np.ndarray) -> np.ndarray:

@@ -153,6 +153,21 @@ LEAF = _arcs(
     [(1.0, 0.0), (0.6, 0.22), (0.25, 0.2), (0, 0)],
 )
 
+# part -> shape -> the middle (x, y) of what is seen of it
+MIDDLE = {
+    "head marking": {
+        "cap": (-0.15, -0.6),
+        "mask": (-0.15, -0.1),
+        "nape": (-0.65, 0.0),
+        "cheek": (-0.1, 0.46),
+    },
+    "wing bar": {
+        "band": (-0.05, -0.04),
+        "double": (-0.1, -0.04),
+        "panel": (-0.45, -0.02),
+        "edge": (-0.3, 0.11),
+    },
+}
 # part -> shape -> its outlines, one or more
 SHAPES = {
     part: {name: o if isinstance(o, tuple) else (o,) for name, o in shapes.items()}

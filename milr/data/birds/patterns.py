@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .outlines import BEAK_BEND, BEAK_LENGTH
+from .outlines import BEAK_BEND, BEAK_LENGTH, MIDDLE
 from .scene import COLOUR_JITTER, Scene
 
 COLOURS = {
@@ -68,8 +68,7 @@ def _checks(x, y, share):
     return x * x + y * y < share
 
 
-# part -> pattern -> where it shows the second colour, from coordinates in the part's frame; for
-# the beak x runs from 0 at its base to 1 at its tip, and y = 0 follows its bend.
+# part -> pattern -> where it shows the second colour, from a shape's own coordinates.
 PATTERNS = {
     "breast": {
         "spotted": lambda x, y: _checks(5.2 * x, 5.2 * y, 0.11),
@@ -77,12 +76,12 @@ PATTERNS = {
         "barred": lambda x, y: lines(5.2 * x, 0.36),
     },
     "wing bar": {
-        "two-toned": lambda x, y: y > 0.06,
+        "two-toned": lambda x, y: y > 0,
         "striped": lambda x, y: lines(5.6 * x, 0.36),
         "spotted": lambda x, y: _checks(5.2 * x, 5.2 * y, 0.11),
     },
     "head marking": {
-        "two-toned": lambda x, y: x < -0.3,
+        "two-toned": lambda x, y: x < 0,
         "striped": lambda x, y: lines(2.6 * x, 0.36),
         "spotted": lambda x, y: _checks(2.3 * x, 2.3 * y, 0.11),
     },
@@ -106,16 +105,22 @@ def patch(part: str, scene: Scene, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     base = np.asarray(COLOURS[colour]) + jitter(scene.rows[part])
     if pattern == "plain":
         return np.broadcast_to(base.astype(np.float32), (x.size, 3))
-    if part == "beak":
-        x, y = along_beak(scene.values["beak shape"], x, y)
+    x, y = _own(part, scene.values[f"{part} shape"], x, y)
     second = np.asarray(SECOND[colour], float)
     return np.where(PATTERNS[part][pattern](x, y)[:, None], second, base).astype(np.float32)
 
 
-def along_beak(shape, x, y):
-    """Coordinates along a beak and away from its middle line."""
-    x = x / BEAK_LENGTH[shape]
-    return x, y - BEAK_BEND[shape] * x * np.abs(x)
+def _own(part, shape, x, y):
+    """A shape's own coordinates: of a beak from its base at x = 0 to its tip at 1, along the bend;
+    of a head marking or wing bar from the middle of what is seen of it.
+    """
+    if part == "beak":
+        x = x / BEAK_LENGTH[shape]
+        return x, y - BEAK_BEND[shape] * x * np.abs(x)
+    if part in MIDDLE:
+        middle = MIDDLE[part][shape]
+        return x - middle[0], y - middle[1]
+    return x, y
 
 
 def plumage(part: str, scene: Scene) -> np.ndarray:

@@ -63,8 +63,8 @@ def generate(
     parts only.
 
     replace: part -> a species, to have that part as this one has it, or a seed, to have what
-        varies freely of that part as in the picture of this seed. (A wing lies otherwise then, and
-        takes the bar on it along.)
+        varies freely of that part as in the picture of this seed. (A wing stays
+        where it is, as the bar lies on it.)
     remove: parts to leave out; what lies behind is seen. Patches go with what they lie on: the
         wing bar with the wing, breast and back with the belly, marking and eye with the head.
     Everything else is equal pixel by pixel: nothing changes more than two pixels away from the

@@ -150,10 +150,14 @@ class Scene:
 def compose(species, seed: int, exchanged) -> Scene:
     """The scene of a species and seed; exchanged: part -> a Species or a seed to take it from."""
     rows = dict(zip(ROWS, table(seed), strict=True))
+    own = rows["wing"]
     values = {}
     for part, other in exchanged.items():
         if not isinstance(other, Species):
             rows[part] = table(other)[ROWS.index(part)]
+    if "wing" in exchanged:
+        # It lies as it did: its place belongs to the bar on it, too, which stays the same.
+        rows["wing"] = np.concatenate([own[:2], rows["wing"][2:]])
     for part in PARTS:
         values |= free_values(part, rows[part])
     values |= species.values
