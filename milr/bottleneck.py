@@ -24,7 +24,8 @@ def inject(x: Tensor, keep: Tensor, mean: Tensor, std: Tensor, noise: Tensor) ->
 
     x, noise: local features (..., C) and standard normal numbers of that shape; keep broadcasts to
     them, in [0, 1]; mean, std: moments of the features per channel, (C,). Patent text, item 4, with
-    the features' own moments in place of N(0, 1).
+    the features' own moments in place of N(0, 1). Where keep is 1 there is no noise and all passes,
+    more than `capacity` says, which counts a share of 1e-6.
     """
     return keep * x + (1 - keep) * (mean + std * noise)
 

@@ -23,7 +23,8 @@ class Maps:
         a lower bound on I(x_i; z), at most `ceiling`.
     decision: the same for what comes through the bottleneck, with a critic of its own; as surprise,
         the move away from what a closed bottleneck leaves believed.
-    capacity: upper bound on what the bottleneck lets through at the location; at least 0.
+    capacity: its mean over samples is an upper bound on what the bottleneck lets through at the
+        location; at least 0.
     ceiling: log2 of the number of samples that were compared; an average near it is saturated.
     offset: where in its cell a location looks, down and across (`milr.taps.offset`).
     """

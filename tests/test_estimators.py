@@ -8,9 +8,18 @@ import torch
 from sklearn.feature_selection import mutual_info_regression
 
 from milr.data.known import tasks
-from milr.estimators import METHODS, Settings, bounds, direct, door, estimate, estimate_many
+from milr.estimators import (
+    METHODS,
+    Settings,
+    bounds,
+    critics,
+    direct,
+    door,
+    estimate,
+    estimate_many,
+)
 from milr.estimators.residual import with_normal
-from milr.infonce import FORMS, lower_bound
+from milr.infonce import FORMS, lower_bound, make_critic
 
 ONE = tasks()["normal 1x1, 1 nats"]
 SETTINGS = Settings(steps=120, batch=64, seed=1, progress=False)
@@ -40,6 +49,15 @@ def found():
             given, ["club", "club-full", "leave-one-out"], SETTINGS
         ),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [8, 9, 17, 31, 65])
+def test_of_samples_in_groups_fewer_are_left_out_than_there_are_groups(n, monkeypatch):
+    monkeypatch.setattr(critics, "MOST_SCORES", 64)  # of a group of 8
+    x, z = torch.randn(n, 1, 3), torch.randn(n, 2)
+    *_, read = critics.read(make_critic("linear", 3, 2), x, z, "infonce", None)
+    groups = math.ceil(n / 8)
+    assert n - groups < read <= n
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"club", "club-full", "smile"}))

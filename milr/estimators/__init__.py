@@ -9,7 +9,7 @@ promised, in expectation over the samples that are read:
 
 | method | reads | kind |
 |---|---|---|
-| infonce | a critic, K negatives at the same location (van den Oord et al. 2018) | lower bound |
+| infonce | a critic, K samples at a location (van den Oord et al. 2018) | lower bound |
 | infonce-paper | the same, all N K local features in the denominator (eq. 3) | lower bound |
 | infonce-pooled | the others' locations together, own weight 1/K, as Deep InfoMax | lower bound |
 | nwj | E f + 1 - E' e^f (Nguyen et al. 2010, whose f is this one + 1) | lower bound |
@@ -27,9 +27,9 @@ promised, in expectation over the samples that are read:
 Why "mine" is neither although Donsker-Varadhan is a lower bound for every critic: the mean of e^f
 is taken over samples, inside a logarithm, and -log of a mean is on average above -log of what it
 estimates (Jensen). So a held-out value lies above the bound, by at most about
-Var(e^f) / (2 n E[e^f]^2) (that of n independent pairs, where here all n (n - 1) are read), which is
-small until e^f has heavy tails, that is, at high information. NWJ has no logarithm around
-a mean, and InfoNCE's holds for every batch.
+Var(e^f) / (n E[e^f]^2), moments over independent x and z (all n (n - 1) pairs are read, but those
+of a sample belong together), which is small until e^f has heavy tails, that is, at high
+information. NWJ has no logarithm around a mean, and InfoNCE's holds for every batch.
 """
 
 from milr.estimators.face import CRITICS, estimate, estimate_many

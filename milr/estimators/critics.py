@@ -58,12 +58,12 @@ def read(critic: nn.Module, x: Tensor, z: Tensor, method: str, negatives: int | 
     """Value, standard error, values of the locations and number of samples, in nats.
 
     x, z: (n, N, C) and (n, D), held out. negatives: how many samples stand together, each the
-    others' negative; None for as many as memory allows. Samples that don't fill a group are left
-    out. Of the locations there are N values, or None where N is 1.
+    others' negative; None for as few groups of one size as memory allows. Samples that don't fill
+    a group are left out: with None fewer than there are groups. Of the locations there are N
+    values, or None where N is 1.
     """
     most = negatives or math.isqrt(MOST_SCORES // x.shape[1])
-    size = most if negatives else math.ceil(len(x) / math.ceil(len(x) / most))
-    size = min(size, len(x))
+    size = min(most, len(x)) if negatives else len(x) // math.ceil(len(x) / most)
     groups = range(0, len(x) - size + 1, size)
     scores = READ[method]
     found = [scores(score(critic, x[i : i + size], z[i : i + size], method)) for i in groups]
