@@ -1,4 +1,4 @@
-"""The maps by captum's convention, so that its metrics, and Quantus', take them as they are."""
+"""The maps by captum's convention, so that its metrics take them as they are."""
 
 import warnings
 
