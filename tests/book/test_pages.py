@@ -110,9 +110,8 @@ def test_page_loads_whole_and_asks_for_nothing_elsewhere(page_name, book, visit)
     _loads_whole(page_name, book.as_uri() + "/", visit)
 
 
-@pytest.mark.parametrize("page", ["book/welcome", "notebooks/05_figures", "notebooks/14_scorecard"])
-def test_a_page_that_is_served_loads_as_well(page, server, visit):
-    _loads_whole(page, server, visit)
+def test_page_that_is_served_loads_as_well(page_name, server, visit):
+    _loads_whole(page_name, server, visit)
 
 
 def _loads_whole(page, base, visit):
