@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from milr import cache
 from milr.data import birds
 from milr.data.birds import loading, patterns
-from milr.data.birds.drawing import CARRIERS, ID, majority, regions
+from milr.data.birds.drawing import CARRIERS, ID, _fill, majority, regions
 from milr.data.birds.paint import _Brush
 from milr.data.birds.scene import compose
 from milr.data.birds.species import DISTANCE, VALUES
@@ -152,6 +152,16 @@ def test_each_pattern_shows_both_colours_on_each_shape():
     assert len(shares) == 5 * 4 * 3
     uneven = {looks: np.mean(s) for looks, s in shares.items() if not 0.15 < np.mean(s) < 0.65}
     assert not uneven
+
+
+def test_where_outlines_of_a_part_overlap_they_are_filled():
+    square = np.array([(0.1, 0.1), (0.6, 0.1), (0.6, 0.6), (0.1, 0.6)])
+    filled = [np.zeros((40, 40), np.uint8) for _ in range(3)]
+    for canvas, outlines in zip(
+        filled, ([square], [square + 0.2], [square, square + 0.2]), strict=True
+    ):
+        _fill(canvas, 7, outlines)
+    assert (filled[2] == np.maximum(filled[0], filled[1])).all()
 
 
 def test_of_four_pixels_the_majority_names_the_part_and_of_halves_the_later():
