@@ -9,6 +9,7 @@ does not depend on what was found.
 
 import ast
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import hashlib
@@ -43,6 +44,23 @@ _WRITTEN = {
 _LOOKED_AT = 50  # notes of a name, for what is other than in an entry that was asked for
 _MISS = object()  # what was kept may be None
 _DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+_only_kept = contextvars.ContextVar("only_kept", default=False)
+
+
+class NotKeptError(LookupError):
+    """Something was asked for within `only_kept` that would have to be made."""
+
+
+@contextlib.contextmanager
+def only_kept() -> Iterator[None]:
+    """Within it `cached` makes nothing: it raises NotKeptError for what is not there."""
+    token = _only_kept.set(True)
+    try:
+        yield
+    finally:
+        _only_kept.reset(token)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +101,16 @@ def cached(
     want the same entry one makes it and the others wait; of the ranks of one distributed training
     the first alone may call this.
 
-    Raises TypeError if `config` or what `make` returns can't be kept.
+    Raises TypeError if `config` or what `make` returns can't be kept, and NotKeptError within
+    `only_kept` for an entry that is not there.
     """
     entry = locate(name, config, sources=sources, data=data)
     # Before the lock, which a cache that may only be read has no place for.
     found = _read(entry) if os.path.exists(entry.file(".json")) else _MISS
     if found is not _MISS:
         return found
+    if _only_kept.get():
+        raise NotKeptError(f"{name} {entry.key} is not in the cache")
     if changed := [file for file in _files(sources) if _written_anew(file)]:
         _say(f"{name} {entry.key} will not be kept: {changed[0].name} was changed after this began")
         return _as_read(name, make())
