@@ -42,6 +42,17 @@ def process(code, tmp_path, path=ROOT, **keywords):
     )  # fmt: skip
 
 
+def test_where_only_what_is_kept_is_asked_for_nothing_is_made():
+    make = Maker()
+    with cache.only_kept(), pytest.raises(cache.NotKeptError, match="thing"):
+        cache.cached("thing", {}, make)
+    assert make.calls == 0
+    kept = cache.cached("thing", {}, make)
+    with cache.only_kept():
+        assert torch.equal(cache.cached("thing", {}, make), kept)
+    assert make.calls == 1
+
+
 def test_an_entry_is_made_once_and_read_equal(capsys):
     make = Maker({"weights": torch.arange(6.0), "history": [0.5, 0.25], "name": "x"})
     first = cache.cached("thing", {"steps": 3}, make)
