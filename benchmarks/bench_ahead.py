@@ -3,8 +3,9 @@
     python benchmarks/bench_ahead.py [explainers]
 
 So many explainers (as many as there are cores if not said) of one network are fitted, on small
-pictures and in few steps, into an empty cache: by `ahead`, in processes of one thread each, and by
-`explain`, one after another, with all threads. The imports of the processes count.
+pictures, into an empty cache: by `ahead`, in processes of one thread each, and by `explain`, one
+after another, with all threads. The imports of the processes count, some ten seconds. It takes a
+few minutes.
 """
 
 import os
@@ -20,7 +21,7 @@ from milr.models.explainers import Explaining, explain
 from milr.models.settings import Training
 
 TRAINING = Training(size=64, per_species=20, steps=5, warmup=1, validations=1, device="cpu")
-SHORT = Explaining(TRAINING, steps=40, critic_steps=80, critic_batches=20, masks=2)
+SHORT = Explaining(TRAINING, steps=160, critic_steps=320, critic_batches=80, masks=2)
 
 
 def main() -> None:
