@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 
@@ -78,7 +79,7 @@ def _start(settings: Explaining):
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-m", __name__, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=said,
@@ -98,5 +99,13 @@ def _check_end(process, said) -> None:
             raise RuntimeError("a fit failed in a process of its own:\n" + "\n".join(lines[-12:]))
 
 
+def _end_without(parent: int) -> None:
+    """End this process once the one that started it is gone: a killed run leaves nothing behind."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_without, args=(int(sys.argv[1]),), daemon=True).start()
     explain(pickle.loads(sys.stdin.buffer.read()))

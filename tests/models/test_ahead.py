@@ -1,5 +1,8 @@
 """Explainers that are fitted several at a time, each in a process of its own."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,6 +12,7 @@ from milr.models import explainers
 from milr.models.ahead import ahead
 from milr.models.explainers import Explaining, explain
 from milr.models.settings import Training
+from milr.paths import ROOT
 
 TINY = Explaining(
     training=Training(
@@ -64,3 +68,24 @@ def test_a_fit_that_fails_is_told_and_the_others_end(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="no room left"):
         ahead(SEEDS[:2], workers=2)
     assert sorted(process.returncode for process, _ in started) == [-9, 3]
+
+
+def test_a_fit_ends_with_the_run_that_asked_for_it(tmp_path):
+    code = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c',\n"
+        "    'import os; from milr.models.ahead import _end_without;'\n"
+        "    f'print(os.getpid(), flush=True); _end_without({os.getpid()})'])\n"
+        "time.sleep(600)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert int(parent.stdout.readline()) != parent.pid
+    parent.kill()
+    parent.wait()
+    # The pipe ends when the last process that holds it does.
+    assert parent.stdout.read() == ""
