@@ -146,15 +146,22 @@ class Exchanged:
 
 
 def exchanged(
-    one: Case, listed: Sequence[Picture], parts: Sequence[str], seed: int = 0
+    one: Case,
+    listed: Sequence[Picture],
+    parts: Sequence[str],
+    seed: int = 0,
+    change: interventions.Change = interventions.replaced,
 ) -> Exchanged:
-    """Exchange each part of the queries; listed: the pictures of the whole image set."""
+    """Exchange each part of the queries; listed: the pictures of the whole image set.
+
+    change: as for `interventions.movement`, so that parts may be removed instead.
+    """
     originals = [listed[i] for i in one.questions.query.tolist()]
     size = one.image_set.images.shape[-1]
-    moved = interventions.movement(one.network, originals, parts, seed=seed, size=size)
+    moved = interventions.movement(one.network, originals, parts, change, seed, size)
     support = one.embeddings[one.questions.support]
-    change = interventions.log_probability_change(one.network, moved, support, one.questions.right)
-    return Exchanged(tuple(parts), moved.turned, change.abs(), -change)
+    gained = interventions.log_probability_change(one.network, moved, support, one.questions.right)
+    return Exchanged(tuple(parts), moved.turned, gained.abs(), -gained)
 
 
 def against_effects(maps: Tensor, labels: Tensor, found: Exchanged) -> Table:

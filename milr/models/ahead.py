@@ -1,7 +1,7 @@
 """Fit several explainers at a time, each on a core of its own, before they are asked for.
 
-Networks as small as these keep two threads busy for four fifths of the time, and more threads for
-less: as many processes of one thread each fit more in the same time (`benchmarks/bench_ahead.py`).
+These networks are small: processes of one thread each fit more in the same time than one process
+with as many threads (`benchmarks/bench_ahead.py`), but for fits of a few seconds.
 """
 
 import contextlib

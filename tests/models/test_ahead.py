@@ -86,6 +86,5 @@ def test_a_fit_ends_with_the_run_that_asked_for_it(tmp_path):
     )
     assert int(parent.stdout.readline()) != parent.pid
     parent.kill()
-    parent.wait()
     # The pipe ends when the last process that holds it does.
-    assert parent.stdout.read() == ""
+    assert parent.communicate(timeout=60)[0] == ""
