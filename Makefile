@@ -92,8 +92,8 @@ reference: $(READY) ## refresh the reference outputs that are stored in the note
 	@$(RUN_PYTHON) -m milr.companion.reference $(NOTEBOOKS)
 
 keep: $(READY) ## keep the numbers of the last full run as the reference
-	@$(RUN_PYTHON) -m milr.companion.full --data $(DATA) --seed $(SEED) --device $(DEVICE) \
-		--only $(NOTEBOOKS)
+	@$(RUN_PYTHON) -m milr.companion.full $(RUN) --only $(NOTEBOOKS) \
+		--profile $(if $(filter command,$(origin PROFILE)),$(PROFILE),full)
 
 bench: $(READY) ## measure speed and memory (benchmarks/)
 	@for file in benchmarks/*.py; do echo "$$file"; \

@@ -79,7 +79,7 @@ def test_the_scorecard_is_made_last_and_anew_when_the_ledger_or_the_reference_ch
     scorecard = CHAPTERS["14"]
     others = [path.stem for number, path in CHAPTERS.items() if number != "14"]
     assert manifest.needs(scorecard) == others
-    assert manifest.reads(scorecard) == ["data/claims.yml", full.REFERENCE]
+    assert manifest.reads(scorecard) == ["data/claims.yml", full.REFERENCE, full.PHOTOGRAPHS]
 
 
 def test_the_search_for_keys_finds_what_is_recorded_and_nothing_else():

@@ -2,7 +2,8 @@
 
 They go to `data/reference/full.json`: only numbers, with versions and device, and of each chapter
 the commit and the seconds. The scorecard shows them beside the reader's own run. Of a run of some
-chapters alone (`--only`) the others stay as they were kept.
+chapters alone (`--only`) the others stay as they were kept. Numbers of the photographs, which few
+readers have, go to a reference of their own, and a quick run of them is better than none.
 """
 
 import argparse
@@ -20,9 +21,13 @@ from milr.companion.validate import is_valid
 from milr.files import replace_text
 from milr.paths import ROOT
 
+PHOTOGRAPHS = "data/reference/photographs.json"
+# By data set: the file, and the profiles that it may be made of, the best one last.
+_PLACES = {"birds": (REFERENCE, ("full",)), "cub": (PHOTOGRAPHS, ("quick", "full"))}
+
 
 def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
-    """Write the numbers of a full run to the reference, and return its file.
+    """Write the numbers of a run to the reference of its data set, and return the file.
 
     only: names of the chapters to keep; all if none is given. Raises ValueError for another
     profile, for chapters without up-to-date and validated results, for sources that are not
@@ -31,9 +36,10 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
     was made from another data set or seed, on another device or with other versions than the
     reference.
     """
-    if run.profile != "full":
-        raise ValueError(f"the reference is made of a full run, and this one is {run.profile}")
-    chapters = [path for path in manifest.notebooks(root) if REFERENCE not in manifest.reads(path)]
+    place, _ = _PLACES[run.data]
+    _refuse_other(run.profile, run.data, place)
+    shown = {REFERENCE, PHOTOGRAPHS}
+    chapters = [path for path in manifest.notebooks(root) if not shown & {*manifest.reads(path)}]
     if unknown := set(only) - {path.stem for path in chapters}:
         raise ValueError(
             f"no numbers of {', '.join(sorted(unknown))} are kept; those of "
@@ -41,7 +47,8 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
         )
     chosen = [path for path in chapters if not only or path.stem in only]
     if missing := [f"{path.stem}: {why}" for path in chosen if (why := _lacks(path, run))]:
-        raise ValueError("; ".join(missing) + "; run `make reproduce PROFILE=full` first")
+        told = f"PROFILE={run.profile}" + f" DATA={run.data}" * (run.data != "birds")
+        raise ValueError("; ".join(missing) + f"; run `make reproduce {told}` first")
     read = {name for path in chosen for name in manifest.reads(path)}
     if changed := _git(root, "status", "--porcelain", "milr", "notebooks", "*.lock", *sorted(read)):
         raise ValueError(f"not committed: {changed.split()[1]}; commit, then keep the numbers")
@@ -50,36 +57,42 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
         "data": run.data,
         "seed": run.seed,
     } | _machine(chosen, run)
-    before = load(root) if only else {}
+    before = load(root, run.data) if only else {}
     if other := [
         f"{k}: {before[k]}, now {made[k]}" for k in made if before and before[k] != made[k]
     ]:
         raise ValueError(
-            f"the reference was made otherwise ({'; '.join(other)}); keep all chapters of one run"
+            f"the reference was made otherwise ({'; '.join(other)}); keep all chapters of one run, "
+            f"or remove {place}"
         )
     commit = _git(root, "describe", "--always", "--exclude=*")
     kept = before.get("chapters", {}) | {path.stem: _chapter(path, run, commit) for path in chosen}
     ordered = {path.stem: kept[path.stem] for path in chapters if path.stem in kept}
     content = made | {"chapters": ordered}
-    replace_text(root / REFERENCE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    return root / REFERENCE
+    replace_text(root / place, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return root / place
 
 
-def load(root: Path = ROOT) -> dict:
-    """Return the reference, or an empty dict if there is none.
+def load(root: Path = ROOT, data: str = "birds") -> dict:
+    """Return the reference of a data set, or an empty dict if there is none.
 
-    Raises ValueError for one that was not made of a full run.
+    Raises ValueError for one that was made of a run of another profile, as a smoke run.
     """
-    path = root / REFERENCE
-    if not path.exists():
+    place, _ = _PLACES[data]
+    if not (root / place).exists():
         return {}
-    content = json.loads(path.read_text())
-    if content.get("profile") != "full":
-        raise ValueError(
-            f"{REFERENCE} is of profile {content.get('profile')!r} and must be of a full run; "
-            "make it with `python -m milr.companion.full`"
-        )
+    content = json.loads((root / place).read_text())
+    _refuse_other(content.get("profile"), data, place)
     return content
+
+
+def _refuse_other(profile: str | None, data: str, place: str) -> None:
+    _, profiles = _PLACES[data]
+    if profile not in profiles:
+        raise ValueError(
+            f"{place} is made of a {' or '.join(profiles)} run, and this one is {profile}; run "
+            f"`make reproduce PROFILE={profiles[-1]}` and keep it with `make keep`"
+        )
 
 
 def evidence(reference: dict) -> claims.Evidence:

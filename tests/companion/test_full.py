@@ -149,8 +149,37 @@ def test_a_reference_of_a_smoke_run_is_refused(tmp_path):
     path = tmp_path / full.REFERENCE
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"profile": "smoke", "chapters": {}}))
-    with pytest.raises(ValueError, match="'smoke' and must be of a full run"):
+    with pytest.raises(ValueError, match="made of a full run, and this one is smoke"):
         full.load(tmp_path)
+
+
+def test_photographs_have_a_reference_of_their_own_and_a_quick_run_will_do(checkout, full_run):
+    full.keep(full_run, checkout.root)
+    birds = (checkout.root / full.REFERENCE).read_text()
+    profiles = checkout.root / "notebooks" / "profiles"
+    for profile in ("quick", "smoke"):
+        (profiles / f"{profile}.yml").write_text((profiles / "full.yml").read_text())
+    quick = Run(data="cub", profile="quick", device="cpu")
+    for notebook in (checkout.first, checkout.second):
+        target = manifest.executed(notebook, quick)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(notebook, target)
+        manifest.write(target, manifest.ingredients(notebook, quick), 2.5)
+        target.with_suffix(".valid").write_text(manifest.digest(target))
+    shutil.copytree(full_run.folder / "results", quick.folder / "results")
+    git(checkout.root, "add", "notebooks")
+    git(checkout.root, "commit", "--allow-empty", "-m", "profiles")
+    with pytest.raises(ValueError, match="quick or full run, and this one is smoke"):
+        full.keep(Run(data="cub", profile="smoke", device="cpu"), checkout.root)
+    with pytest.raises(ValueError, match="a full run, and this one is quick"):
+        full.keep(Run(profile="quick", device="cpu"), checkout.root)
+    assert full.keep(quick, checkout.root) == checkout.root / full.PHOTOGRAPHS
+    kept = full.load(checkout.root, "cub")
+    assert (kept["data"], kept["profile"]) == ("cub", "quick")
+    assert (checkout.root / full.REFERENCE).read_text() == birds
+    # A full run takes its place as a whole, and not a chapter at a time.
+    with pytest.raises(ValueError, match="b_second: .*make reproduce PROFILE=full DATA=cub"):
+        full.keep(Run(data="cub", profile="full", device="cpu"), checkout.root, ["b_second"])
 
 
 def test_a_file_that_a_chapter_reads_makes_it_stale(checkout):
