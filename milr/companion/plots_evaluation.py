@@ -139,6 +139,35 @@ def removal_curves(panels: Mapping[str, Mapping[str, tuple]], label: str, along:
     return figure
 
 
+def against(
+    panels: Mapping[str, np.ndarray], own: Mapping[str, Sequence[bool]], sides: Sequence[str]
+) -> Figure:
+    """A panel for each measure, a mark for each method: on one data set against on another.
+
+    panels: label -> (2, n, 3), value, lower and upper end on each of the two `sides`; own: label ->
+    which of the n are the method that the others are held against (another colour and mark).
+    """
+    with plt.style.context(STYLE):
+        figure = Figure(figsize=(WIDE, 0.4 + 2.6 * -(-len(panels) // 3)))
+        grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False)
+        for axes, (label, values) in zip(grid.flat, panels.items(), strict=False):
+            mine = np.asarray(own[label])
+            (x, left, right), (y, low, high) = np.moveaxis(np.asarray(values, dtype=float), 2, 1)
+            for chosen, colour, mark in ((~mine, OTHER, "o"), (mine, OWN, "D")):
+                axes.hlines(y[chosen], left[chosen], right[chosen], color=colour, alpha=0.25)
+                axes.vlines(x[chosen], low[chosen], high[chosen], color=colour, alpha=0.25)
+                axes.plot(x[chosen], y[chosen], mark, color=colour, markersize=4)
+            axes.set_title(label, fontsize=9)
+            axes.grid()
+            axes.tick_params(labelsize=8)
+            axes.locator_params(nbins=4)
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        figure.supxlabel(sides[0], fontsize=9)
+        figure.supylabel(sides[1], fontsize=9)
+    return figure
+
+
 # The first column stays in sight while the others scroll by.
 _STYLE = """<style>
 .milr-measured table.dataframe { border-collapse: separate; border-spacing: 0; font-size: 0.75rem; }

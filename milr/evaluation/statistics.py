@@ -207,6 +207,20 @@ def rank_correlation(a, b) -> np.ndarray:
     return np.array(list(rows)).reshape(a.shape[:-1])
 
 
+def rank_interval(a, b, seed: int = 0, level: float = 0.95) -> Interval:
+    """Spearman's rank correlation of a with b, both (n,), and its interval over these n.
+
+    Draws in which all are equal are left out. Raises ValueError as `bootstrap` does.
+    """
+
+    def correlations(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        ranks = (stats.rankdata(values, axis=axis) for values in (one, other))
+        one, other = (rank - rank.mean(axis, keepdims=True) for rank in ranks)
+        return (one * other).sum(axis) / np.sqrt((one**2).sum(axis) * (other**2).sum(axis))
+
+    return bootstrap((a, b), correlations, seed, level)
+
+
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     known = ~(np.isnan(a) | np.isnan(b))
     a, b = a[known], b[known]

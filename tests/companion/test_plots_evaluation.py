@@ -29,6 +29,20 @@ def test_dots_lie_at_their_values_and_ours_look_different():
     assert segment[:, 0].tolist() == [1.0, 3.0]
 
 
+def test_methods_on_two_data_sets_lie_at_their_values_on_both():
+    values = np.array([[[1.0, 0.5, 2.0], [3, 3, 3]], [[10.0, 9.0, 11.0], [30, 30, 30]]])
+    figure = plots.against({"keep": values}, {"keep": [True, False]}, ["drawn", "photographed"])
+    (axes,) = figure.axes
+    others, ours = axes.lines
+    assert (ours.get_xdata().tolist(), ours.get_ydata().tolist()) == ([1.0], [10.0])
+    assert (others.get_xdata().tolist(), others.get_ydata().tolist()) == ([3.0], [30.0])
+    assert ours.get_marker() != others.get_marker()
+    across, upwards = (axes.collections[2 + k].get_segments()[0] for k in (0, 1))
+    assert across.tolist() == [[0.5, 10.0], [2.0, 10.0]]
+    assert upwards.tolist() == [[1.0, 9.0], [1.0, 11.0]]
+    assert figure.get_supxlabel() == "drawn" and figure.get_supylabel() == "photographed"
+
+
 def test_the_first_method_stands_on_top():
     (axes,) = plots.dots(["a", "b", "c"], {"one": ROWS}, [True, False, False]).axes
     low, high = axes.get_ylim()

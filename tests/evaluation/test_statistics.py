@@ -130,6 +130,19 @@ def test_rank_correlation_is_spearmans():
     assert st.rank_correlation(a, -(a**3)) == pytest.approx(-1)
 
 
+def test_an_interval_of_rank_correlation_is_of_resamples_of_the_pairs():
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 6, 25)  # with ties
+    b = a + rng.normal(0, 2, 25)
+    found = st.rank_interval(a, b)
+    drawn = [rng.integers(0, 25, 25) for _ in range(2000)]
+    ends = np.quantile([stats.spearmanr(a[k], b[k]).statistic for k in drawn], [0.025, 0.975])
+    assert found.value == pytest.approx(stats.spearmanr(a, b).statistic)
+    assert [found.low, found.high] == pytest.approx(ends, abs=0.04)
+    with pytest.raises(ValueError, match="at least 2"):
+        st.rank_interval([1.0], [2.0])
+
+
 def test_rank_correlation_of_tables_leaves_out_what_is_absent():
     a = np.array([[1, 2, 3, np.nan], [1, 2, np.nan, np.nan], [1, 1, 1, 1], [4, 3, 2, 1.0]])
     b = np.array([[1, 2, 3, 0.0], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]])
