@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from milr.companion.claims import Claim, Evidence, Measured, judge
+from milr.companion.claims import Claim, Evidence, Measured, Verdict, judge
 from milr.companion.ideas import ABSENT
 from milr.companion.scorecard import said
 
@@ -44,6 +44,12 @@ class Carried:
         values = self._better(side)
         return 1 + int((values > values[self.names.index(name)]).sum())
 
+    def told_from(self, name: str, side: int) -> int:
+        """How many methods have an interval that the value of this one is not in."""
+        value = self.values[side, self.names.index(name), 0]
+        _, low, high = self.values[side].T
+        return int(((low > value) | (high < value)).sum())
+
     def _better(self, side: int) -> np.ndarray:
         return self.values[side, :, 0] * (1 if self.larger else -1)
 
@@ -71,7 +77,8 @@ def inside(ratio: Measured, share: float) -> Measured:
     """How far a map is drawn into a place: 0 for an even spread, 1 if all of it lies there.
 
     ratio: what lies in the place over what of an even spread would, at most 1 / share; share: of
-    the place in the picture, between 0 and 1. So places of unequal size can be compared.
+    the place in the picture, between 0 and 1, taken as known. So the area of a place counts no
+    more; its outline does, which a map of few locations cannot fill.
     """
 
     def scaled(value: float) -> float:
@@ -88,11 +95,30 @@ def told(asked: Mapping[str, str], sides: Sequence[Evidence]) -> list[list[str]]
     ]
 
 
-def judged(claims: Sequence[Claim], sides: Sequence[Evidence]) -> dict[Claim, tuple[str, ...]]:
-    """The status on each side of the claims that can be judged on both."""
-    found = {claim: tuple(judge(claim, side).status for side in sides) for claim in claims}
+def judged(
+    claims: Sequence[Claim], sides: Sequence[Evidence], without: Sequence[str] = ()
+) -> dict[Claim, tuple[Verdict, ...]]:
+    """The verdict on each side, for the claims that can be judged on both.
+
+    without: claims that ask for a key with one of these in it are left out.
+    """
+    asked = {
+        claim: tuple(judge(claim, side) for side in sides)
+        for claim in claims
+        if not any(part in key for one in claim.rules for key in one.keys for part in without)
+    }
     unknown = {"open", "cannot be tested here"}
-    return {claim: statuses for claim, statuses in found.items() if not unknown & {*statuses}}
+    return {
+        claim: verdicts
+        for claim, verdicts in asked.items()
+        if not unknown & {verdict.status for verdict in verdicts}
+    }
+
+
+def in_words(verdict: Verdict) -> str:
+    """The status of a claim, and what became of its rules where there are several."""
+    several = len(verdict.outcomes) > 1
+    return verdict.status + (f" ({', '.join(verdict.outcomes)})" if several else "")
 
 
 def method(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Keep the numbers of the last full run as the reference: `python -m milr.companion.full`.
+"""Keep the numbers of a run as the reference: `python -m milr.companion.full`.
 
 They go to `data/reference/full.json`: only numbers, with versions and device, and of each chapter
 the commit and the seconds. The scorecard shows them beside the reader's own run. Of a run of some
@@ -47,8 +47,7 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
         )
     chosen = [path for path in chapters if not only or path.stem in only]
     if missing := [f"{path.stem}: {why}" for path in chosen if (why := _lacks(path, run))]:
-        told = f"PROFILE={run.profile}" + f" DATA={run.data}" * (run.data != "birds")
-        raise ValueError("; ".join(missing) + f"; run `make reproduce {told}` first")
+        raise ValueError("; ".join(missing) + f"; run `make reproduce {_asked(run.data)}` first")
     read = {name for path in chosen for name in manifest.reads(path)}
     if changed := _git(root, "status", "--porcelain", "milr", "notebooks", "*.lock", *sorted(read)):
         raise ValueError(f"not committed: {changed.split()[1]}; commit, then keep the numbers")
@@ -63,7 +62,7 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
     ]:
         raise ValueError(
             f"the reference was made otherwise ({'; '.join(other)}); keep all chapters of one run, "
-            f"or remove {place}"
+            f"or remove {place} and keep these"
         )
     commit = _git(root, "describe", "--always", "--exclude=*")
     kept = before.get("chapters", {}) | {path.stem: _chapter(path, run, commit) for path in chosen}
@@ -90,9 +89,15 @@ def _refuse_other(profile: str | None, data: str, place: str) -> None:
     _, profiles = _PLACES[data]
     if profile not in profiles:
         raise ValueError(
-            f"{place} is made of a {' or '.join(profiles)} run, and this one is {profile}; run "
-            f"`make reproduce PROFILE={profiles[-1]}` and keep it with `make keep`"
+            f"{place} is made of a {' or '.join(profiles)} run, and given is one of profile "
+            f"{profile}; run `make reproduce {_asked(data)}` and keep it with "
+            f"`make keep {_asked(data)}`"
         )
+
+
+def _asked(data: str) -> str:
+    """What to give to make for the best run that is kept of a data set."""
+    return f"PROFILE=full DATA={data}" if data != "birds" else "PROFILE=full"
 
 
 def evidence(reference: dict) -> claims.Evidence:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from milr.companion import beside
+from milr.companion import beside, claims
 from milr.companion.claims import Claim, Evidence, Measured, rule
 
 
@@ -15,7 +15,7 @@ def measured(values, measure="keep_10"):
 
 SIDES = (
     measured({"a": 0.9, "mi_lr_total": 0.5, "b": 0.5, "c": 0.1, "here_alone": 1.0}),
-    measured({"a": 0.4, "mi_lr_total": 0.3, "b": 0.6, "c": 0.2}),
+    measured({"a": 0.4, "mi_lr_total": 0.35, "b": 0.6, "c": 0.2}),
 )
 
 
@@ -34,6 +34,12 @@ def test_firsts_and_places():
     assert found.place("b", 0) == found.place("mi_lr_total", 0) == 2  # equal: the same place
     less = beside.carried("keep_10", False, SIDES)
     assert less.first(0) == "c" and less.place("a", 0) == 4
+
+
+def test_methods_whose_interval_leaves_one_out_are_told_from_it():
+    found = beside.carried("keep_10", True, SIDES)
+    assert found.told_from("mi_lr_total", 0) == 2  # a and c; b is equal, and the rest is itself
+    assert found.told_from("a", 1) == 2  # b and c
 
 
 def test_of_equal_firsts_the_better_one_on_the_other_side_is_named():
@@ -67,7 +73,14 @@ def test_claims_are_judged_on_both_sides_or_not_at_all():
     both = claim("both", "09.keep_10.a > 0.6")
     one = claim("one", "09.keep_10.here_alone > 0.5")
     never = Claim("never", "paper", ("1",), "method", "says", "asks", untestable="why")
-    assert beside.judged([both, one, never], SIDES) == {both: ("reproduced", "not reproduced")}
+    found = beside.judged([both, one, never], SIDES)
+    assert {k: [v.status for v in two] for k, two in found.items()} == {
+        both: ["reproduced", "not reproduced"]
+    }
+    assert beside.judged([both], SIDES, without=["keep_10.a"]) == {}
+    assert [beside.in_words(one) for one in found[both]] == ["reproduced", "not reproduced"]
+    twice = claims.Verdict("partly", ("met", "missed"))
+    assert beside.in_words(twice) == "partly (met, missed)"
 
 
 @pytest.mark.parametrize(

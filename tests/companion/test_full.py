@@ -118,7 +118,7 @@ def test_chapters_of_other_versions_are_not_kept_beside_others(checkout, full_ru
 
 
 def test_another_profile_is_refused(checkout):
-    with pytest.raises(ValueError, match="full run, and this one is quick"):
+    with pytest.raises(ValueError, match="of a full run, and given is one of profile quick"):
         full.keep(checkout.run, checkout.root)
 
 
@@ -149,7 +149,7 @@ def test_a_reference_of_a_smoke_run_is_refused(tmp_path):
     path = tmp_path / full.REFERENCE
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"profile": "smoke", "chapters": {}}))
-    with pytest.raises(ValueError, match="made of a full run, and this one is smoke"):
+    with pytest.raises(ValueError, match="made of a full run, and given is one of profile smoke"):
         full.load(tmp_path)
 
 
@@ -169,9 +169,9 @@ def test_photographs_have_a_reference_of_their_own_and_a_quick_run_will_do(check
     shutil.copytree(full_run.folder / "results", quick.folder / "results")
     git(checkout.root, "add", "notebooks")
     git(checkout.root, "commit", "--allow-empty", "-m", "profiles")
-    with pytest.raises(ValueError, match="quick or full run, and this one is smoke"):
+    with pytest.raises(ValueError, match="quick or full .*smoke; .*keep PROFILE=full DATA=cub"):
         full.keep(Run(data="cub", profile="smoke", device="cpu"), checkout.root)
-    with pytest.raises(ValueError, match="a full run, and this one is quick"):
+    with pytest.raises(ValueError, match="a full run, and given is one of profile quick"):
         full.keep(Run(profile="quick", device="cpu"), checkout.root)
     assert full.keep(quick, checkout.root) == checkout.root / full.PHOTOGRAPHS
     kept = full.load(checkout.root, "cub")
