@@ -91,9 +91,9 @@ validate: $(READY) ## run the notebooks a second time and compare all they print
 reference: $(READY) ## refresh the reference outputs that are stored in the notebooks
 	@$(RUN_PYTHON) -m milr.companion.reference $(NOTEBOOKS)
 
+keep: PROFILE = full
 keep: $(READY) ## keep the numbers of a run (full, unless PROFILE is given) as the reference
-	@$(RUN_PYTHON) -m milr.companion.full $(RUN) --only $(NOTEBOOKS) \
-		--profile $(if $(filter command,$(origin PROFILE)),$(PROFILE),full)
+	@$(RUN_PYTHON) -m milr.companion.full $(RUN) --only $(NOTEBOOKS)
 
 bench: $(READY) ## measure speed and memory (benchmarks/)
 	@for file in benchmarks/*.py; do echo "$$file"; \

@@ -150,6 +150,13 @@ def test_help_lists_every_command_and_is_what_make_alone_does():
         assert f"  {variable} " in said
 
 
+@pytest.mark.parametrize(
+    ("words", "profile"), [([], "full"), (["DATA=cub", "PROFILE=quick"], "quick")]
+)
+def test_numbers_are_kept_of_a_full_run_unless_another_is_named(words, profile):
+    assert f"--profile {profile} " in make("-n", "keep", *words).stdout
+
+
 @pytest.mark.parametrize("command", ["reproduce", "test", "book", "validate", "reference", "serve"])
 def test_every_command_makes_the_environment_first(tmp_path, command):
     said = make("-n", command, f"VENV={tmp_path / 'none'}").stdout
