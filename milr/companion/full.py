@@ -31,13 +31,19 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
 
     only: names of the chapters to keep; all if none is given. Raises ValueError for another
     profile, for chapters without up-to-date and validated results, for sources that are not
-    committed, since the commit would not be what the numbers come from, for chapters that were
-    executed on different devices or with different versions, and for some chapters of a run that
-    was made from another data set or seed, on another device or with other versions than the
-    reference.
+    committed, since the commit would not be what the numbers come from, for a quick run where a
+    full one is kept, for chapters that were executed on different devices or with different
+    versions, and for some chapters of a run that was made from another data set or seed, on another
+    device or with other versions than the reference.
     """
-    place, _ = _PLACES[run.data]
+    place, profiles = _PLACES[run.data]
     _refuse_other(run.profile, run.data, place)
+    kept_before = load(root, run.data)
+    if kept_before and profiles.index(kept_before["profile"]) > profiles.index(run.profile):
+        raise ValueError(
+            f"{place} is of a {kept_before['profile']} run, which is worth more than this one "
+            f"({run.profile}); remove it first if it has to go"
+        )
     shown = {REFERENCE, PHOTOGRAPHS}
     chapters = [path for path in manifest.notebooks(root) if not shown & {*manifest.reads(path)}]
     if unknown := set(only) - {path.stem for path in chapters}:
@@ -47,7 +53,8 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
         )
     chosen = [path for path in chapters if not only or path.stem in only]
     if missing := [f"{path.stem}: {why}" for path in chosen if (why := _lacks(path, run))]:
-        raise ValueError("; ".join(missing) + f"; run `make reproduce {_asked(run.data)}` first")
+        told = _asked(run.data, run.profile)
+        raise ValueError("; ".join(missing) + f"; run `make reproduce {told}` first")
     read = {name for path in chosen for name in manifest.reads(path)}
     if changed := _git(root, "status", "--porcelain", "milr", "notebooks", "*.lock", *sorted(read)):
         raise ValueError(f"not committed: {changed.split()[1]}; commit, then keep the numbers")
@@ -56,7 +63,7 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
         "data": run.data,
         "seed": run.seed,
     } | _machine(chosen, run)
-    before = load(root, run.data) if only else {}
+    before = kept_before if only else {}
     if other := [
         f"{k}: {before[k]}, now {made[k]}" for k in made if before and before[k] != made[k]
     ]:
@@ -90,14 +97,14 @@ def _refuse_other(profile: str | None, data: str, place: str) -> None:
     if profile not in profiles:
         raise ValueError(
             f"{place} is made of a {' or '.join(profiles)} run, and given is one of profile "
-            f"{profile}; run `make reproduce {_asked(data)}` and keep it with "
-            f"`make keep {_asked(data)}`"
+            f"{profile}; run `make reproduce {_asked(data, profiles[-1])}` and keep it with "
+            f"`make keep {_asked(data, profiles[-1])}`"
         )
 
 
-def _asked(data: str) -> str:
-    """What to give to make for the best run that is kept of a data set."""
-    return f"PROFILE=full DATA={data}" if data != "birds" else "PROFILE=full"
+def _asked(data: str, profile: str) -> str:
+    """What to give to make for a run of this profile."""
+    return f"PROFILE={profile}" + (f" DATA={data}" if data != "birds" else "")
 
 
 def evidence(reference: dict) -> claims.Evidence:

@@ -177,9 +177,16 @@ def test_photographs_have_a_reference_of_their_own_and_a_quick_run_will_do(check
     kept = full.load(checkout.root, "cub")
     assert (kept["data"], kept["profile"]) == ("cub", "quick")
     assert (checkout.root / full.REFERENCE).read_text() == birds
-    # A full run takes its place as a whole, and not a chapter at a time.
+    best = Run(data="cub", profile="full", device="cpu")
     with pytest.raises(ValueError, match="b_second: .*make reproduce PROFILE=full DATA=cub"):
-        full.keep(Run(data="cub", profile="full", device="cpu"), checkout.root, ["b_second"])
+        full.keep(best, checkout.root, ["b_second"])
+    (manifest.executed(checkout.first, quick)).with_suffix(".valid").unlink()
+    with pytest.raises(ValueError, match="a_first: .*make reproduce PROFILE=quick DATA=cub"):
+        full.keep(quick, checkout.root)
+    path = checkout.root / full.PHOTOGRAPHS
+    path.write_text(path.read_text().replace('"quick"', '"full"'))
+    with pytest.raises(ValueError, match="is of a full run, which is worth more"):
+        full.keep(quick, checkout.root)
 
 
 def test_a_file_that_a_chapter_reads_makes_it_stale(checkout):
