@@ -82,12 +82,18 @@ def keep(run: Run, root: Path = ROOT, only: Sequence[str] = ()) -> Path:
 def load(root: Path = ROOT, data: str = "birds") -> dict:
     """Return the reference of a data set, or an empty dict if there is none.
 
-    Raises ValueError for one that was made of a run of another profile, as a smoke run.
+    Raises ValueError for one that was made of a run of another profile, as a smoke run, and for a
+    damaged file.
     """
     place, _ = _PLACES[data]
     if not (root / place).exists():
         return {}
-    content = json.loads((root / place).read_text())
+    try:
+        content = json.loads((root / place).read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{place} is damaged ({error}); bring it back with `git checkout {place}`"
+        ) from error
     _refuse_other(content.get("profile"), data, place)
     return content
 

@@ -19,11 +19,7 @@ def full_run(checkout):
     shutil.copy(profiles / "quick.yml", profiles / "full.yml")
     run = Run(profile="full", device="cpu")
     for path in (checkout.first, checkout.second):
-        target = manifest.executed(path, run)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-        manifest.write(target, manifest.ingredients(path, run), 12.5)
-        target.with_suffix(".valid").write_text(manifest.digest(target))
+        look_executed(path, run)
         values = {
             "05.beak": {"value": 2.0, "interval": [1.0, 3.0], "unit": "bits"},
             "05.word": {"value": "yes", "interval": None, "unit": ""},
@@ -36,6 +32,14 @@ def full_run(checkout):
     for words in (["init"], ["add", "notebooks"], ["commit", "-m", "all"]):
         git(checkout.root, *words)
     return run
+
+
+def look_executed(notebook, run):
+    target = manifest.executed(notebook, run)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(notebook, target)
+    manifest.write(target, manifest.ingredients(notebook, run), 12.5)
+    target.with_suffix(".valid").write_text(manifest.digest(target))
 
 
 def git(root, *words):
@@ -153,6 +157,14 @@ def test_a_reference_of_a_smoke_run_is_refused(tmp_path):
         full.load(tmp_path)
 
 
+def test_a_damaged_reference_is_named(tmp_path):
+    path = tmp_path / full.PHOTOGRAPHS
+    path.parent.mkdir(parents=True)
+    path.write_text('{"profile": "qui')
+    with pytest.raises(ValueError, match=r"photographs\.json is damaged .*git checkout"):
+        full.load(tmp_path, "cub")
+
+
 def test_photographs_have_a_reference_of_their_own_and_a_quick_run_will_do(checkout, full_run):
     full.keep(full_run, checkout.root)
     birds = (checkout.root / full.REFERENCE).read_text()
@@ -161,11 +173,7 @@ def test_photographs_have_a_reference_of_their_own_and_a_quick_run_will_do(check
         (profiles / f"{profile}.yml").write_text((profiles / "full.yml").read_text())
     quick = Run(data="cub", profile="quick", device="cpu")
     for notebook in (checkout.first, checkout.second):
-        target = manifest.executed(notebook, quick)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(notebook, target)
-        manifest.write(target, manifest.ingredients(notebook, quick), 2.5)
-        target.with_suffix(".valid").write_text(manifest.digest(target))
+        look_executed(notebook, quick)
     shutil.copytree(full_run.folder / "results", quick.folder / "results")
     git(checkout.root, "add", "notebooks")
     git(checkout.root, "commit", "--allow-empty", "-m", "profiles")
